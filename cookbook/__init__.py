@@ -1,0 +1,1 @@
+"""The kitchen: what runs around the recipes. A recipe never imports it."""

@@ -1,0 +1,1 @@
+"""The recipes: each module is one self-contained application."""

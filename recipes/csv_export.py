@@ -1,0 +1,120 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["fastapi>=0.165", "uvicorn>=0.54"]
+# ///
+"""Export a table as CSV, any size, in constant memory.
+
+Run it:   uvicorn recipes.csv_export:app
+Try it:   curl -N 'http://127.0.0.1:8000/orders.csv?rows=5000'
+"""
+
+import csv
+import io
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, NamedTuple
+from urllib.parse import quote
+
+import uvicorn
+from fastapi import FastAPI, Query
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+app = FastAPI(title="csv_export")
+CHUNK = 64 * 1024  # characters gathered before a chunk is sent
+
+
+class Order(NamedTuple):
+    """One row of the table."""
+
+    id: int
+    placed_at: datetime
+    customer: str
+    item: str
+    quantity: int
+    price: Decimal
+
+
+CUSTOMERS = ("Ada", "Zoë", "O'Brien, Pat", '=HYPERLINK("http://evil.example")')
+ITEMS = ("green tea", 'tea pot, 12" wide', "honey\n(two jars)", "crème brûlée", "-20%")
+PRICES = [Decimal(price) for price in ("3.50", "24.99", "7.80", "4.15", "-5.00")]
+OPENING = datetime(2026, 1, 1, 9, tzinfo=UTC)
+
+
+def orders(rows: int) -> Iterator[Order]:
+    """Read the table, a row at a time; put your database cursor here."""
+    for n in range(rows):
+        placed_at = OPENING + timedelta(seconds=n)
+        customer, item, price = CUSTOMERS[n % 4], ITEMS[n % 5], PRICES[n % 5]
+        yield Order(n + 1, placed_at, customer, item, n % 9 + 1, price)
+
+
+# --8<-- [start:producer]
+# A spreadsheet runs a cell that starts so, full-width forms too (OWASP, CSV injection).
+FORMULA = frozenset("=+-@\t\r\n\0\uff1d\uff0b\uff0d\uff20")
+
+
+def as_text(cell: str) -> str:
+    """Put an apostrophe before a cell that a spreadsheet would run as a formula."""
+    return "'" + cell if cell[:1] in FORMULA else cell
+
+
+def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
+    """Turn rows into CSV by RFC 4180, in UTF-8, in chunks of about 64 KiB."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow(Order._fields)
+    # The header goes out alone, so that the download begins before the first row.
+    yield buffer.getvalue().encode("utf-8-sig" if bom else "utf-8")
+    buffer.seek(buffer.truncate(0))
+    for order_id, placed_at, customer, item, quantity, price in table:
+        text = as_text(customer), as_text(item)  # Prices are numbers: -5.00 stays.
+        writer.writerow((order_id, placed_at.isoformat(), *text, quantity, price))
+        if buffer.tell() >= CHUNK:
+            yield buffer.getvalue().encode()
+            buffer.seek(buffer.truncate(0))
+    yield buffer.getvalue().encode()
+
+
+# --8<-- [end:producer]
+# --8<-- [start:filename]
+def attachment(name: str) -> str:
+    """Name a download: `filename` for old clients, `filename*` for all (RFC 6266)."""
+    safe = "".join(c if c.isprintable() and c not in '/\\"%' else "_" for c in name)
+    ascii_only = safe.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{ascii_only}\"; filename*=UTF-8''{quote(safe, '')}"
+
+
+# --8<-- [end:filename]
+# --8<-- [start:route]
+class CSVResponse(StreamingResponse):
+    """A stream of CSV that closes its producer at the end, however it ends."""
+
+    media_type = "text/csv"
+
+    def __init__(self, chunks: Generator[bytes], headers: dict[str, str]) -> None:
+        super().__init__(chunks, headers=headers)
+        self.chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the chunks."""
+        with closing(self.chunks):
+            await super().__call__(scope, receive, send)
+
+
+@app.get("/orders.csv", response_class=CSVResponse)
+def export_orders(
+    rows: Annotated[int, Query(ge=1, le=10_000_000)] = 1_000_000,
+    name: Annotated[str, Query(min_length=1, max_length=100)] = "orders",
+    bom: bool = False,
+) -> CSVResponse:
+    """Download the orders; Excel takes UTF-8 for what it is only after a BOM."""
+    headers = {"Content-Disposition": attachment(f"{name}.csv")}
+    return CSVResponse(to_csv(orders(rows), bom=bom), headers)
+
+
+# --8<-- [end:route]
+if __name__ == "__main__":
+    uvicorn.run(app, host="127.0.0.1", port=8000)
