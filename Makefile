@@ -1,0 +1,53 @@
+PORT ?= 8000
+PYTHON ?= python3
+BIN = .venv/bin
+EXTRAS = docs,llm,notebooks,postgres,redis,servers,test
+
+.DEFAULT_GOAL = help
+.PHONY: help serve test check docs notebooks bench lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+serve: .venv/serve ## build the site and serve it with every recipe (PORT=8000)
+	@$(BIN)/cookbook serve --port $(PORT)
+
+test: .venv/all ## the whole suite: servers, browser, notebooks, benchmarks' small form
+	@$(BIN)/python -m tests
+
+check: .venv/all ## the fast part: lint, types, shape, recipes by TestClient
+	@$(BIN)/python -m tests --fast
+
+docs: .venv/all ## write the README's table, record the transcripts, build the site
+	$(BIN)/python -m cookbook.catalog
+	$(BIN)/python -m cookbook.transcript
+	$(BIN)/mkdocs build --strict
+
+notebooks: .venv/all ## run every notebook and keep its outputs
+	$(BIN)/python -m cookbook.notebook
+
+bench: .venv/all ## measure, and write the tables and charts that the pages show
+	$(BIN)/python -m benchmarks
+
+lock: .venv/all ## renew requirements.lock: every version, with hashes, for every platform
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --all-extras \
+		--group build --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+
+# uv installs what the lock names, and checks every hash; pip only installs uv.
+.venv/uv: requirements.lock
+	@echo "Creating .venv"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv .venv
+	@awk '/^[^ ]/ {uv = /^uv==/} uv' requirements.lock > .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
+	@touch $@
+
+.venv/serve: .venv/uv pyproject.toml
+	@echo "Installing the locked versions"
+	@$(BIN)/uv pip install -e '.[docs,llm]' -c requirements.lock -b requirements.lock
+	@touch $@
+
+.venv/all: .venv/uv pyproject.toml
+	@echo "Installing the locked versions, with all that the tests need"
+	@$(BIN)/uv pip install -e '.[$(EXTRAS)]' -c requirements.lock -b requirements.lock
+	@touch $@ .venv/serve

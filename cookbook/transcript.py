@@ -1,0 +1,129 @@
+r"""Record what a recipe puts on the wire.
+
+A transcript holds, for each `Try it:` line of a recipe, the response's head, then every
+chunk with the time since the request and its size, then counts and a digest of it all.
+Lines of a chunk are indented by two spaces; control characters and backslashes are
+escaped as in Python; a lone backslash at the end says that the chunk ends with no line
+feed. Long chunks are shortened. `python -m cookbook.transcript` records all anew.
+"""
+
+import hashlib
+import re
+import socket
+import time
+from collections.abc import Iterator
+from email.message import Message
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+from cookbook.background import serving
+from cookbook.catalog import ROOT, Recipe, recipes
+
+HEAD, TAIL = 5, 1  # lines that are kept of a chunk too long to show
+WAIT = 5.0  # seconds without a byte before a recording fails
+TIME = re.compile(r"^\d+\.\d{3} s", re.MULTILINE)
+
+
+def file_of(recipe: Recipe) -> Path:
+    """Say where a recipe's transcript is kept."""
+    return ROOT / "docs" / "transcripts" / f"{recipe.slug}.txt"
+
+
+def without_times(transcript: str) -> str:
+    """Give all of a transcript that has to be the same in every recording."""
+    return TIME.sub("-", transcript)
+
+
+def section(path: str) -> str:
+    """Name the part of a transcript that holds the request for `path`."""
+    return re.sub(r"\W+", "-", path.split("?")[0]).strip("-_").replace("_", "-")
+
+
+def record(recipe: Recipe) -> str:
+    """Run a recipe and write down every request that its docstring names."""
+    parts = []
+    with serving(recipe.load()) as address:
+        list(exchange(address, "/openapi.json"))  # so that no recording times start-up
+        for line, path in zip(recipe.tries, recipe.paths, strict=True):
+            body = "\n".join(exchange(address, path))
+            name = section(path)
+            parts.append(
+                f"--8<-- [start:{name}]\n$ {line}\n{body}\n--8<-- [end:{name}]\n"
+            )
+    return "\n".join(parts)
+
+
+def exchange(address: str, path: str) -> Iterator[str]:
+    """Send one GET request and write down the answer, a line at a time."""
+    url = urlsplit(address)
+    with socket.create_connection((url.hostname, url.port), WAIT) as connection:
+        request = f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\nAccept: */*\r\n\r\n"
+        connection.sendall(request.encode("ascii"))
+        started = time.perf_counter()
+        with connection.makefile("rb") as stream:
+            yield stream.readline().decode("ascii").rstrip()
+            head = read_head(stream)
+            yield from (f"{k}: {v}" for k, v in head.items() if k.lower() != "date")
+            yield ""
+            count = size = 0
+            digest = hashlib.sha256()
+            for chunk in read_chunks(stream, head):
+                yield f"{time.perf_counter() - started:.3f} s, {len(chunk):,} bytes"
+                yield from show(chunk, head.get_content_charset("utf-8"))
+                count, size = count + 1, size + len(chunk)
+                digest.update(chunk)
+            seconds = time.perf_counter() - started
+            yield f"{seconds:.3f} s, end: {count} chunks, {size:,} bytes"
+            # For what the shortened chunks do not show.
+            yield f"sha256 {digest.hexdigest()}"
+
+
+def read_head(stream: BinaryIO) -> Message:
+    """Read the header fields, up to the empty line."""
+    lines = list(iter(stream.readline, b"\r\n"))
+    return BytesHeaderParser().parsebytes(b"".join(lines))
+
+
+def read_chunks(stream: BinaryIO, head: Message) -> Iterator[bytes]:
+    """Read a body chunk by chunk (RFC 9112, 7.1), or whole if it has a length."""
+    if "content-length" in head:
+        yield stream.read(int(head["content-length"]))
+    elif head.get("transfer-encoding") == "chunked":
+        while size := int(stream.readline(), 16):
+            yield stream.read(size)
+            stream.readline()
+
+
+def show(chunk: bytes, charset: str) -> list[str]:
+    """Write a chunk as indented lines, the long ones shortened in the middle."""
+    *lines, rest = chunk.decode(charset, "backslashreplace").split("\n")
+    shown = ["  " + escape(line) for line in lines]
+    if rest:
+        shown.append(f"  {escape(rest)}\\")
+    cut = lines[HEAD:-TAIL]
+    if len(cut) > 2:
+        left_out = sum(len(line.encode(charset)) + 1 for line in cut)
+        note = f"… {len(cut):,} lines, {left_out:,} bytes"
+        shown[HEAD : HEAD + len(cut)] = [note]
+    return shown
+
+
+def escape(line: str) -> str:
+    r"""Make what cannot be seen visible: `\r`, `\t`, a backslash and their like."""
+    return "".join(
+        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode()
+        for c in line
+    )
+
+
+def main() -> None:
+    """Record every recipe."""
+    for recipe in recipes():
+        print(f"recording {recipe.slug}", flush=True)  # noqa: T201 - this is a command
+        file_of(recipe).write_text(record(recipe), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
