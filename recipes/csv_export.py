@@ -46,14 +46,12 @@ OPENING = datetime(2026, 1, 1, 9, tzinfo=UTC)
 def orders(rows: int) -> Iterator[Order]:
     """Read the table, a row at a time; put your database cursor here."""
     for n in range(rows):
-        placed_at = OPENING + timedelta(seconds=n)
-        customer, item, price = CUSTOMERS[n % 4], ITEMS[n % 5], PRICES[n % 5]
-        yield Order(n + 1, placed_at, customer, item, n % 9 + 1, price)
+        who, what, price = CUSTOMERS[n % 4], ITEMS[n % 5], PRICES[n % 5]
+        yield Order(n + 1, OPENING + timedelta(seconds=n), who, what, n % 9 + 1, price)
 
 
-# --8<-- [start:producer]
-# A spreadsheet runs a cell that starts so, full-width forms too (OWASP, CSV injection).
-FORMULA = frozenset("=+-@\t\r\n\0\uff1d\uff0b\uff0d\uff20")
+# --8<-- [start:cells]
+FORMULA = frozenset("=+-@\t\r\n\0\uff1d\uff0b\uff0d\uff20")  # OWASP: CSV injection
 
 
 def as_text(cell: str) -> str:
@@ -61,6 +59,8 @@ def as_text(cell: str) -> str:
     return "'" + cell if cell[:1] in FORMULA else cell
 
 
+# --8<-- [end:cells]
+# --8<-- [start:producer]
 def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
     """Turn rows into CSV by RFC 4180, in UTF-8, in chunks of about 64 KiB."""
     buffer = io.StringIO(newline="")
@@ -69,9 +69,9 @@ def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
     # The header goes out alone, so that the download begins before the first row.
     yield buffer.getvalue().encode("utf-8-sig" if bom else "utf-8")
     buffer.seek(buffer.truncate(0))
-    for order_id, placed_at, customer, item, quantity, price in table:
-        text = as_text(customer), as_text(item)  # Prices are numbers: -5.00 stays.
-        writer.writerow((order_id, placed_at.isoformat(), *text, quantity, price))
+    for no, placed_at, who, what, quantity, price in table:
+        texts = as_text(who), as_text(what)  # What people typed; -5.00 is a number.
+        writer.writerow((no, placed_at.isoformat(), *texts, quantity, price))
         if buffer.tell() >= CHUNK:
             yield buffer.getvalue().encode()
             buffer.seek(buffer.truncate(0))
@@ -80,11 +80,12 @@ def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
 
 # --8<-- [end:producer]
 # --8<-- [start:filename]
-def attachment(name: str) -> str:
+def attachment(name: str) -> dict[str, str]:
     """Name a download: `filename` for old clients, `filename*` for all (RFC 6266)."""
     safe = "".join(c if c.isprintable() and c not in '/\\"%' else "_" for c in name)
-    ascii_only = safe.encode("ascii", "replace").decode().replace("?", "_")
-    return f"attachment; filename=\"{ascii_only}\"; filename*=UTF-8''{quote(safe, '')}"
+    plain = safe.encode("ascii", "replace").decode().replace("?", "_")
+    names = f"filename=\"{plain}\"; filename*=UTF-8''{quote(safe, '')}"
+    return {"Content-Disposition": f"attachment; {names}"}
 
 
 # --8<-- [end:filename]
@@ -111,8 +112,7 @@ def export_orders(
     bom: bool = False,
 ) -> CSVResponse:
     """Download the orders; Excel takes UTF-8 for what it is only after a BOM."""
-    headers = {"Content-Disposition": attachment(f"{name}.csv")}
-    return CSVResponse(to_csv(orders(rows), bom=bom), headers)
+    return CSVResponse(to_csv(orders(rows), bom=bom), attachment(f"{name}.csv"))
 
 
 # --8<-- [end:route]

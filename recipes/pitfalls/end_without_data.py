@@ -17,3 +17,12 @@ async def feed() -> AsyncIterator[ServerSentEvent]:
 
 
 # --8<-- [end:wrong]
+# --8<-- [start:right]
+@app.get("/complete-events", response_class=EventSourceResponse)
+async def complete_feed() -> AsyncIterator[ServerSentEvent]:
+    """Say that it is over, with an empty object for data."""
+    yield ServerSentEvent(data={"id": 7, "state": "paid"}, event="order", id="1")
+    yield ServerSentEvent(data={}, event="end", id="end")
+
+
+# --8<-- [end:right]

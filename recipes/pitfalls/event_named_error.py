@@ -16,3 +16,11 @@ async def feed() -> AsyncIterator[ServerSentEvent]:
 
 
 # --8<-- [end:wrong]
+# --8<-- [start:right]
+@app.get("/named-events", response_class=EventSourceResponse)
+async def named_feed() -> AsyncIterator[ServerSentEvent]:
+    """Report it under a name of your own."""
+    yield ServerSentEvent(data={"id": 7, "state": "refused"}, event="failed", id="1")
+
+
+# --8<-- [end:right]

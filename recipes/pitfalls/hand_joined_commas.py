@@ -1,5 +1,7 @@
 """Wrong: cells joined with commas fall apart at the first comma inside a cell."""
 
+import csv
+import io
 from collections.abc import Iterator
 
 from fastapi import FastAPI
@@ -18,7 +20,22 @@ def to_csv(rows: int) -> Iterator[str]:
 
 
 # --8<-- [end:wrong]
+# --8<-- [start:right]
+def to_quoted_csv(rows: int) -> Iterator[str]:
+    """Let the writer quote what has to be quoted."""
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows(orders(rows))
+    yield buffer.getvalue()
+
+
+# --8<-- [end:right]
 @app.get("/orders.csv")
 def export_orders(rows: int = 1000) -> StreamingResponse:
     """Download the orders."""
     return StreamingResponse(to_csv(rows), media_type="text/csv")
+
+
+@app.get("/quoted.csv")
+def export_quoted_orders(rows: int = 1000) -> StreamingResponse:
+    """Download the orders, quoted."""
+    return StreamingResponse(to_quoted_csv(rows), media_type="text/csv")

@@ -1,0 +1,1 @@
+"""The benchmarks: each recipe beside the version most tutorials show, and the limit."""

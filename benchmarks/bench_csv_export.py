@@ -1,0 +1,80 @@
+"""A table as CSV: a row a chunk against 64 KiB a chunk, and the limit of the work.
+
+FastAPI's own JSON Lines (`yield` in the route) is not here: it is another format, with
+other work in each row, and a ratio between the two would say nothing about either.
+"""
+
+import csv
+import io
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from benchmarks.harness import Bench, Report, Target, app, loop, node
+from recipes.csv_export import FORMULA, Order, orders
+
+OURS = "The recipe: 64 KiB a chunk"
+SYNC = "Sync generator, a row a yield"
+ASYNC = "Async generator, a row a yield"
+LIMIT = "No HTTP: csv.writer alone"
+PATH = "/orders.csv?rows={n}"
+VERSIONS = "benchmarks.versions.csv_export"
+
+
+def read(body: bytes) -> list[Any]:
+    """Take a body apart into orders; the formula mark is ours, not the table's."""
+
+    def plain(cell: str) -> str:
+        return cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA else cell
+
+    header, *rows = csv.reader(io.StringIO(body.decode(), newline=""))
+    if header != list(Order._fields):
+        return [header]
+    return [
+        Order(
+            int(order_id),
+            datetime.fromisoformat(placed_at),
+            plain(customer),
+            plain(item),
+            int(quantity),
+            Decimal(price),
+        )
+        for order_id, placed_at, customer, item, quantity, price in rows
+    ]
+
+
+def targets(report: Report) -> list[Target]:
+    """Say what the recipe promises."""
+    sync, asynchronous = report[SYNC].ratio, report[ASYNC].ratio
+    limit = report[LIMIT].ratio
+    found = [
+        Target("times as fast as the sync generator", 25, sync, sync >= 25),
+        Target("times as fast as the async one", 5, asynchronous, asynchronous >= 5),
+        Target("of the speed of csv.writer alone", 0.8, limit, limit >= 0.8),
+    ]
+    if report.memory:
+        growth = report.memory.growth / 1e6
+        promise = f"MB more memory for {report.memory.large:,} rows, at most"
+        found.append(Target(promise, 10, growth, growth < 10))
+    return found
+
+
+BENCH = Bench(
+    slug="csv_export",
+    unit="rows",
+    versions=[
+        app(SYNC, f"{VERSIONS}:by_sync_generator", PATH, b"\r\n"),
+        app(ASYNC, f"{VERSIONS}:by_async_generator", PATH, b"\r\n"),
+        app(OURS, "recipes.csv_export:app", PATH, b"\r\n"),
+        app("Raw ASGI, the same chunks", f"{VERSIONS}:raw", PATH, b"\r\n"),
+        node("Node http", "benchmarks/versions/csv_export.mjs", PATH, b"\r\n"),
+        loop(LIMIT, "benchmarks.versions.csv_loop"),
+    ],
+    ours=OURS,
+    read=read,
+    expected=lambda n: list(orders(n)),
+    extra=1,  # the header
+    memory=(10_000, 5_000_000),
+    quick_memory=(1_000, 10_000),
+    targets=targets,
+)

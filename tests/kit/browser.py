@@ -1,0 +1,61 @@
+"""A real Chromium for the tests, and a page that reports its own errors.
+
+    def test_the_events_are_shown(page: Page, server: Server) -> None:
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        expect(page.locator("li")).to_have_count(6)
+
+A test that expects errors in the console takes them out of `page_errors`; what is left
+there at its end fails it.
+
+    def test_a_lost_stream_is_tried_again(page: Page, page_errors: list[str]) -> None:
+        ...
+        assert "ERR_CONNECTION_REFUSED" in page_errors.pop()
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.kit.servers import need
+
+WAIT = 5000  # milliseconds, the limit of every wait in a page
+OPTIONS = [
+    "--no-sandbox",  # The tests may run as root in a container.
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--no-first-run",
+]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the system's Chromium, headless, with a fresh profile."""
+    path = shutil.which("chromium") or need("chromium", "apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, headless=True, args=OPTIONS
+        )
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def new_page(browser: Browser, errors: list[str]) -> Iterator[Page]:
+    """Open a page without history, cookies or cache; it adds its errors to `errors`."""
+
+    def heard(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            errors.append(message.text)
+
+    context = browser.new_context()
+    context.set_default_timeout(WAIT)
+    page = context.new_page()
+    page.on("console", heard)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()

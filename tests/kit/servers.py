@@ -1,0 +1,226 @@
+"""Real servers as processes of their own, and a client that reads as slowly as you like.
+
+    with uvicorn("recipes.csv_export:app") as server:
+        with raw_get(server.port, "/orders.csv?rows=5000") as answer:
+            assert answer.head.startswith("HTTP/1.1 200 OK")
+            first = answer.chunk()
+        # Leaving the block closes the socket in mid-stream, as a browser tab does.
+        server.expect("disconnected")
+
+A test that starts a server takes seconds for its imports: start it in a fixture, or give
+the test a `pytest.mark.timeout` of more than `START`.
+"""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NoReturn
+
+import pytest
+
+START = 30  # seconds until a server must listen; its imports alone can take ten
+STOP = 5  # seconds from SIGTERM to SIGKILL
+WAIT = 5  # seconds, the limit of every read
+POLL = 0.02  # seconds between two looks at something that sends no notice
+HOST = "127.0.0.1"
+ROOT = Path(__file__).parents[2]
+
+running: list["Server"] = []  # their output is shown with every test that fails
+
+
+def need(what: str, how_to_get_it: str) -> NoReturn:
+    """Skip a test that lacks a program; under `CI=true` nothing may be lacking."""
+    reason = f"{what} is missing: {how_to_get_it}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    """Ask the system for a port that nobody listens on."""
+    with socket.create_server((HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass(eq=False)
+class Server:
+    """A process that listens on `port` of 127.0.0.1."""
+
+    argv: Sequence[str]
+    port: int
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    seen: int = 0  # characters of the output that `expect` has given
+
+    def output(self) -> str:
+        """Everything that it has written so far, stdout and stderr together."""
+        return Path(self.log.name).read_text("utf-8", "replace")
+
+    def expect(self, text: str) -> str:
+        """Wait for `text`; give the output from the last call's `text` up to this one.
+
+        Raises:
+            AssertionError: it was not written within `WAIT` seconds.
+        """
+        deadline = time.monotonic() + WAIT
+        while (end := self.output().find(text, self.seen)) < 0:
+            if time.monotonic() > deadline:
+                raise self.error(f"did not write {text!r} within {WAIT} s")
+            time.sleep(POLL)
+        start, self.seen = self.seen, end + len(text)
+        return self.output()[start : self.seen]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to this process alone, not to its children."""
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = WAIT) -> int:
+        """Give the exit code; AssertionError if it does not end in time."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise self.error(f"did not end within {seconds} s") from None
+
+    def error(self, what: str) -> AssertionError:
+        """Make an error that shows the command and its output."""
+        return AssertionError(f"{self} {what}:\n{self.output()}")
+
+    def __str__(self) -> str:
+        return " ".join(self.argv)
+
+
+@contextmanager
+def serve(
+    argv: Sequence[str],
+    port: int,
+    *,
+    cwd: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Run a command until the block ends; enter the block when `port` accepts.
+
+    `env` adds to the environment. The command gets a process group of its own, which is
+    ended as a whole. If the block raises, the output is added to the error as a note.
+
+    Raises:
+        AssertionError: the command ended, or did not listen within `START` seconds.
+    """
+    with tempfile.NamedTemporaryFile() as log:
+        process = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        server = Server(argv, port, process, log)
+        running.append(server)
+        try:
+            _until_it_listens(server)
+            yield server
+        except BaseException as error:
+            # By the time the test is reported this server no longer runs.
+            error.add_note(f"Output of {server}:\n{server.output()}")
+            raise
+        finally:
+            running.remove(server)
+            _stop(process)
+
+
+def _until_it_listens(server: Server) -> None:
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise server.error(f"ended with {server.process.returncode}")
+        with suppress(OSError), socket.create_connection((HOST, server.port), WAIT):
+            return
+        time.sleep(POLL)
+    raise server.error(f"did not listen on {server.port} within {START} s")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP)
+    # Children that outlive their parent still belong to its group.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def uvicorn(
+    app: str, *options: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> AbstractContextManager[Server]:
+    """Serve `module:app` with uvicorn on a free port."""
+    port = free_port()
+    # Unbuffered, so that what the app prints is in the output at once.
+    argv = [sys.executable, "-u", "-m", "uvicorn", app, "--port", str(port), *options]
+    return serve(argv, port, cwd=cwd, env=env)
+
+
+class Answer:
+    """An HTTP/1.1 response, read piece by piece from the socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.stream = connection.makefile("rb")
+        lines = list(iter(self.stream.readline, b"\r\n"))
+        self.head = b"".join(lines).decode("latin-1")
+
+    def chunk(self) -> bytes:
+        """Read one chunk of the chunked coding (RFC 9112, 7.1); b"" is the last one.
+
+        Raises:
+            EOFError: the connection ended before the last chunk.
+        """
+        size = self.stream.readline()
+        if not size.endswith(b"\r\n"):
+            raise EOFError(f"the stream was cut off after {size!r}")
+        body = self.stream.read(int(size.split(b";")[0], 16))
+        if self.stream.readline() != b"\r\n":
+            raise EOFError(f"the stream was cut off after {body!r}")
+        return body
+
+    def rest(self) -> bytes:
+        """Read everything up to the last chunk."""
+        return b"".join(iter(self.chunk, b""))
+
+    def abort(self) -> None:
+        """Reset the connection (RST), as a client that crashes does."""
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection (FIN), whatever is still to come."""
+        self.stream.close()
+        self.connection.close()
+
+
+@contextmanager
+def raw_get(
+    port: int, path: str, headers: Mapping[str, str] | None = None
+) -> Iterator[Answer]:
+    """Ask for `path` and read the head; at the end of the block the socket is closed."""
+    fields = {"Host": f"{HOST}:{port}", **(headers or {})}
+    lines = [f"GET {path} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items())]
+    with socket.create_connection((HOST, port), WAIT) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        answer = Answer(connection)
+        try:
+            yield answer
+        finally:
+            answer.close()

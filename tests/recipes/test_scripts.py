@@ -1,0 +1,19 @@
+"""Every recipe starts as a script, and only on this machine."""
+
+import runpy
+from typing import Any
+
+import pytest
+import uvicorn
+
+from cookbook.catalog import Recipe, recipes
+
+
+@pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.slug)
+def test_a_recipe_starts_as_a_script(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: dict[str, Any] = {}
+    monkeypatch.setattr(uvicorn, "run", lambda _, **options: started.update(options))
+    runpy.run_path(str(recipe.source), run_name="__main__")
+    assert started == {"host": "127.0.0.1", "port": 8000}
