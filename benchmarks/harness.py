@@ -104,6 +104,7 @@ class Result:
     per_second: float = 0.0  # units in the median time
     first_byte: float | None = None  # median
     ratio: float = 1.0  # the median time divided by that of ours
+    cpu_seconds: float = 0.0  # median of the processor time: steadier on a busy machine
     peak_memory: int = 0  # bytes
 
 
@@ -137,6 +138,7 @@ class Report:
     versions: dict[str, str]
     results: list[Result]
     left_out: dict[str, str]
+    other_work: float  # share of the machine that was busy with something else
     memory: Memory | None = None
     targets: list[Target] = field(default_factory=list)
 
@@ -226,6 +228,16 @@ def body_of(connection: socket.socket) -> Iterator[bytes]:
     return dechunk(after_the_head()) if chunked else after_the_head()
 
 
+def counted(pieces: Iterable[bytes], end: bytes) -> Iterator[tuple[bytes, int]]:
+    """Say of each piece how many units end in it."""
+    tail = b""
+    for piece in pieces:
+        # The end of a unit may lie across two pieces: look at the seam too.
+        seam = tail + piece
+        yield piece, seam.count(end)
+        tail = seam[max(len(seam) - len(end) + 1, 0) :]
+
+
 def fetch(port: int, path: str, end: bytes, keep: list[bytes] | None = None) -> Sample:
     """Ask a server once, and count what it sends; `keep` collects the body."""
     with socket.create_connection(("127.0.0.1", port), timeout=SILENCE) as connection:
@@ -234,15 +246,11 @@ def fetch(port: int, path: str, end: bytes, keep: list[bytes] | None = None) -> 
         connection.sendall(request.encode())
         first_byte: float | None = None
         units = size = 0
-        tail = b""
-        for data in body_of(connection):
+        for data, ended in counted(body_of(connection), end):
             if data and first_byte is None:
                 first_byte = time.perf_counter() - began
             size += len(data)
-            # The end of a unit may lie across two pieces: look at the seam too.
-            seam = tail + data
-            units += seam.count(end)
-            tail = seam[-(len(end) - 1) :] if len(end) > 1 else b""
+            units += ended
             if keep is not None:
                 keep.append(data)
         return Sample(time.perf_counter() - began, first_byte, units, size)
@@ -417,6 +425,7 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
         for running in all_running:
             running.wait_until_it_listens()
             check(bench, running)
+        elsewhere = other_work(all_running)
         for number in range(1, rounds + 1):
             for running in all_running:
                 name = running.version.name
@@ -424,6 +433,7 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
                 check_count(bench, running.version, sample, size)
                 results[name].rounds.append(sample)
                 say(f"{bench.slug}: {number}/{rounds}  {sample.seconds:8.3f} s  {name}")
+        share = elsewhere()
         for running in all_running:
             results[running.version.name].peak_memory = running.peak_memory()
     report = Report(
@@ -438,10 +448,12 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
         versions=installed(),
         results=list(results.values()),
         left_out=left_out,
+        other_work=share,
     )
     ours = statistics.median(sample.seconds for sample in report[bench.ours].rounds)
     for result in report.results:
         result.seconds = statistics.median(sample.seconds for sample in result.rounds)
+        result.cpu_seconds = statistics.median(s.cpu_seconds for s in result.rounds)
         result.per_second = size / result.seconds
         result.ratio = result.seconds / ours
         waits = [s.first_byte for s in result.rounds if s.first_byte is not None]
@@ -452,6 +464,26 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
         report.memory = measure_memory(bench, version, memory)
     report.targets = bench.targets(report)
     return report
+
+
+def other_work(all_running: Sequence[Running]) -> Callable[[], float]:
+    """Begin to watch the machine; the result tells the share that others have used."""
+
+    def used() -> tuple[float, float, float]:
+        times = psutil.cpu_times()
+        mine = psutil.Process().cpu_times()
+        own = mine.user + mine.system + sum(r.cpu_seconds() for r in all_running)
+        return sum(times), times.idle + getattr(times, "iowait", 0.0), own
+
+    before = used()
+
+    def share() -> float:
+        total, idle, own = (
+            now - then for now, then in zip(used(), before, strict=True)
+        )
+        return round(max(total - idle - own, 0) / total, 3) if total else 0.0
+
+    return share
 
 
 def machine() -> dict[str, str | int]:

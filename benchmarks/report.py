@@ -71,7 +71,8 @@ def note(report: Report) -> str:
     parts += [f"Left out: {name} ({why})." for name, why in report.left_out.items()]
     parts.append(
         f"{machine['cpu']}, {machine['cores']} cores, "
-        f"{int(machine['memory']) / 1e9:.0f} GB, {machine['os']};"
+        f"{int(machine['memory']) / 1e9:.0f} GB, {machine['os']}, "
+        f"{report.other_work:.0%} of it busy with other work;"
     )
     parts.append(", ".join(f"{k} {v}" for k, v in report.versions.items()) + ";")
     parts.append(f"{report.date}; `{report.command}`")

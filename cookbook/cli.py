@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 import uvicorn
 from rich.console import Console
+from rich.markup import escape
 
 from cookbook import catalog, site
 
@@ -24,7 +25,7 @@ Slug = Annotated[str, typer.Argument(help="A recipe, as `cookbook list` names it
 
 def fail(message: str) -> typer.Exit:
     """Print why it cannot go on, and give what ends the command with exit code 1."""
-    errors.print(message, markup=False)
+    errors.print(message, markup=False, soft_wrap=True)
     return typer.Exit(1)
 
 
@@ -73,7 +74,8 @@ def serve(port: Port = 8000) -> None:
 def list_recipes() -> None:
     """List the recipes, each with a request to try."""
     for recipe in catalog.recipes():
-        console.print(f"[bold]{recipe.slug}[/]  {recipe.summary}", soft_wrap=True)
+        summary = escape(recipe.summary)
+        console.print(f"[bold]{recipe.slug}[/]  {summary}", soft_wrap=True)
         console.print("  " + recipe.tries[0], soft_wrap=True, markup=False)
 
 
@@ -85,9 +87,11 @@ def run(slug: Slug, port: Port = 8000) -> None:
     except LookupError as error:
         raise fail(str(error.args[0])) from None
     listener = listen(port, f"cookbook run {slug} --port {port % 65535 + 1}")
-    console.print(f"Serving [bold]{slug}[/]: {recipe.summary}")
+    summary = escape(recipe.summary)
+    console.print(f"Serving [bold]{slug}[/]: {summary}", soft_wrap=True)
     for line in recipe.tries:
-        console.print("  " + line.replace(":8000", f":{port}"), soft_wrap=True)
+        request = line.replace(":8000", f":{port}")
+        console.print("  " + request, soft_wrap=True, markup=False)
     console.print("Ctrl-C stops it")
     until_stopped(site.Server(site.HangUp(recipe.load()), "info"), listener)
 

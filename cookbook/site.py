@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -33,18 +34,21 @@ def is_stale() -> bool:
         return True
     built = (BUILT / "index.html").stat().st_mtime
     tops = [ROOT / name for name in SOURCES]
+    # Directories do not count: the first import of a recipe changes its directory.
     return any(
         path.stat().st_mtime > built
         for top in tops
         for path in [top, *top.rglob("*")]
-        if "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts
     )
 
 
 def build() -> None:
     """Build the site, strictly. Raises RuntimeError with what mkdocs said."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    # Without the theme's notice, so that an error is the first thing to be read.
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
 

@@ -98,13 +98,13 @@ def read_chunks(stream: BinaryIO, head: Message) -> Iterator[bytes]:
 
 def show(chunk: bytes, charset: str) -> list[str]:
     """Write a chunk as indented lines, the long ones shortened in the middle."""
-    *lines, rest = chunk.decode(charset, "backslashreplace").split("\n")
+    *lines, rest = chunk.decode(charset, "surrogateescape").split("\n")
     shown = ["  " + escape(line) for line in lines]
     if rest:
         shown.append(f"  {escape(rest)}\\")
     cut = lines[HEAD:-TAIL]
     if len(cut) > 2:
-        left_out = sum(len(line.encode(charset)) + 1 for line in cut)
+        left_out = sum(len(line.encode(charset, "surrogateescape")) + 1 for line in cut)
         note = f"… {len(cut):,} lines, {left_out:,} bytes"
         shown[HEAD : HEAD + len(cut)] = [note]
     return shown

@@ -18,9 +18,8 @@ from typing import Annotated, NamedTuple
 from urllib.parse import quote
 
 import uvicorn
-from fastapi import FastAPI, Query
+from fastapi import Depends, FastAPI, Query
 from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 app = FastAPI(title="csv_export")
 CHUNK = 64 * 1024  # characters gathered before a chunk is sent
@@ -91,28 +90,26 @@ def attachment(name: str) -> dict[str, str]:
 # --8<-- [end:filename]
 # --8<-- [start:route]
 class CSVResponse(StreamingResponse):
-    """A stream of CSV that closes its producer at the end, however it ends."""
+    """A stream of CSV."""
 
     media_type = "text/csv"
 
-    def __init__(self, chunks: Generator[bytes], headers: dict[str, str]) -> None:
-        super().__init__(chunks, headers=headers)
-        self.chunks = chunks
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the chunks."""
-        with closing(self.chunks):
-            await super().__call__(scope, receive, send)
+def open_export(
+    rows: Annotated[int, Query(ge=1, le=10_000_000)] = 1_000_000, bom: bool = False
+) -> Iterator[Generator[bytes]]:
+    """Give the chunks, and close their producer with the response, however it ends."""
+    with closing(to_csv(orders(rows), bom=bom)) as chunks:
+        yield chunks
 
 
 @app.get("/orders.csv", response_class=CSVResponse)
 def export_orders(
-    rows: Annotated[int, Query(ge=1, le=10_000_000)] = 1_000_000,
+    chunks: Annotated[Generator[bytes], Depends(open_export)],
     name: Annotated[str, Query(min_length=1, max_length=100)] = "orders",
-    bom: bool = False,
 ) -> CSVResponse:
     """Download the orders; Excel takes UTF-8 for what it is only after a BOM."""
-    return CSVResponse(to_csv(orders(rows), bom=bom), attachment(f"{name}.csv"))
+    return CSVResponse(chunks, headers=attachment(f"{name}.csv"))
 
 
 # --8<-- [end:route]

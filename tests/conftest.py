@@ -37,6 +37,11 @@ def page(chromium: "Browser", page_errors: list[str]) -> Iterator["Page"]:
     assert page_errors == [], "errors in the page that the test did not expect"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the browser's tests last: Playwright keeps a loop running in this thread."""
+    items.sort(key=lambda item: "chromium" in getattr(item, "fixturenames", ()))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[
     None, pytest.TestReport, pytest.TestReport

@@ -81,15 +81,17 @@ async def joined(events: int) -> StreamingResponse:
                 await queue.put(event)
             await queue.put(None)
 
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(produce())
-            event = await queue.get()
-            while event:
-                framed = [frame(event)]
-                while not queue.empty() and (event := queue.get_nowait()):
-                    framed.append(frame(event))
-                yield "".join(framed)
-                event = event and await queue.get()
+        producer = asyncio.create_task(produce())
+        try:
+            ended = False
+            while not ended:
+                waiting = [await queue.get()]
+                while not queue.empty():
+                    waiting.append(queue.get_nowait())
+                ended = waiting[-1] is None
+                yield "".join(frame(event) for event in waiting if event)
+        finally:
+            producer.cancel()
 
     return StreamingResponse(generate(), media_type="text/event-stream")
 

@@ -1,4 +1,4 @@
-"""docs/assets/sse.js: the rules of WHATWG HTML 9.2.6, whatever way the bytes are cut."""
+"""docs/assets/sse.js: the rules of WHATWG HTML 9.2.6, however the bytes are cut."""
 
 import base64
 import json
@@ -63,7 +63,9 @@ def assets() -> Iterator[str]:
 @pytest.fixture
 def decoder(page: Page, assets: str) -> Page:
     """Open a page of the same origin as the module."""
-    page.route("**/blank", lambda route: route.fulfill(body="", content_type="text/html"))
+    page.route(
+        "**/blank", lambda route: route.fulfill(body="", content_type="text/html")
+    )
     page.goto(f"{assets}/blank")
     return page
 
@@ -117,7 +119,9 @@ def test_a_final_carriage_return_completes_its_event_without_a_wait(
           const { SSEDecoder } = await import("/sse.js");
           const decoder = new SSEDecoder();
           const bytes = (text) => new TextEncoder().encode(text);
-          return ["data: a\\r", "\\r", "\\n", "data: b\\r\\n", "\\r", "\\ndata: c\\n\\n"]
+          const cr = ["data: a\\r", "\\r", "\\n"];
+          const crlf = ["data: b\\r\\n", "\\r", "\\ndata: c\\n\\n"];
+          return [...cr, ...crlf]
             .map((piece) => decoder.push(bytes(piece)).map((event) => event.data));
         }"""
     )

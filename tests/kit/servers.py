@@ -1,4 +1,4 @@
-"""Real servers as processes of their own, and a client that reads as slowly as you like.
+"""Real servers as processes of their own, and a client as slow as you like.
 
     with uvicorn("recipes.csv_export:app") as server:
         with raw_get(server.port, "/orders.csv?rows=5000") as answer:
@@ -7,8 +7,8 @@
         # Leaving the block closes the socket in mid-stream, as a browser tab does.
         server.expect("disconnected")
 
-A test that starts a server takes seconds for its imports: start it in a fixture, or give
-the test a `pytest.mark.timeout` of more than `START`.
+A server takes seconds for its imports: start it in a fixture for the whole module, or
+give the test a `pytest.mark.timeout` of more than `START`.
 """
 
 import os
@@ -60,10 +60,18 @@ class Server:
     port: int
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    final: str | None = None  # the output, once the process has ended
     seen: int = 0  # characters of the output that `expect` has given
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://{HOST}:{self.port}"
 
     def output(self) -> str:
         """Everything that it has written so far, stdout and stderr together."""
+        if self.final is not None:
+            return self.final
         return Path(self.log.name).read_text("utf-8", "replace")
 
     def expect(self, text: str) -> str:
@@ -137,6 +145,7 @@ def serve(
         finally:
             running.remove(server)
             _stop(process)
+            server.final = server.output()
 
 
 def _until_it_listens(server: Server) -> None:
@@ -214,7 +223,7 @@ class Answer:
 def raw_get(
     port: int, path: str, headers: Mapping[str, str] | None = None
 ) -> Iterator[Answer]:
-    """Ask for `path` and read the head; at the end of the block the socket is closed."""
+    """Ask for `path` and read the head; the end of the block closes the socket."""
     fields = {"Host": f"{HOST}:{port}", **(headers or {})}
     lines = [f"GET {path} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items())]
     with socket.create_connection((HOST, port), WAIT) as connection:

@@ -158,6 +158,27 @@ def test_a_stalled_client_stops_the_producer() -> None:
     assert run.before("disconnect").count("row") == 3
 
 
+def test_a_stalled_client_leaves_when_every_buffer_of_the_app_is_full() -> None:
+    async def made_ahead() -> AsyncIterator[str]:
+        queue = asyncio.Queue[str](maxsize=20)
+
+        async def produce() -> None:
+            async for row in rows(1000):
+                await queue.put(row)
+
+        producer = asyncio.create_task(produce())
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            producer.cancel()
+
+    app = answer(lambda: StreamingResponse(made_ahead()))
+    run = drive(app, "/", stall_at=1, disconnect_at=1)
+    # One row is at the client's door, one before that of the full queue.
+    assert run.before("disconnect").count("row") == 1 + 20 + 1
+
+
 def test_a_stall_that_nothing_ends_is_an_error_with_the_journal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -70,6 +70,11 @@ def test_it_is_csv_in_utf_8_to_be_downloaded() -> None:
     )
 
 
+def test_its_own_documentation_calls_it_csv() -> None:
+    answer = client.get("/openapi.json").json()["paths"]["/orders.csv"]["get"]
+    assert list(answer["responses"]["200"]["content"]) == ["text/csv"]
+
+
 def test_these_are_the_bytes_of_a_file() -> None:
     assert client.get("/orders.csv?rows=3").content.decode() == (
         "id,placed_at,customer,item,quantity,price\r\n"

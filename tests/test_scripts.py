@@ -1,10 +1,11 @@
-"""Every recipe starts as a script, and only on this machine."""
+"""What holds for every recipe: it starts as a script, and documents itself."""
 
 import runpy
 from typing import Any
 
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 
 from cookbook.catalog import Recipe, recipes
 
@@ -17,3 +18,8 @@ def test_a_recipe_starts_as_a_script(
     monkeypatch.setattr(uvicorn, "run", lambda _, **options: started.update(options))
     runpy.run_path(str(recipe.source), run_name="__main__")
     assert started == {"host": "127.0.0.1", "port": 8000}
+
+
+@pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.slug)
+def test_a_recipe_documents_itself(recipe: Recipe) -> None:
+    assert TestClient(recipe.load()).get("/openapi.json").status_code == 200

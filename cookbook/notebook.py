@@ -1,0 +1,175 @@
+"""Run the notebooks, and what they run: a server that lives over several cells.
+
+`python -m cookbook.notebook` executes every notebook from a fresh kernel and keeps its
+outputs. Cells with the tag "exercise" are left out: they fail until a reader has
+completed them.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cookbook.background import serving
+from cookbook.catalog import ROOT
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+NOTEBOOKS = ROOT / "notebooks"
+CELL = 60  # seconds that one cell may take
+WAIT = 5.0  # seconds until an application has to be through with a request
+METADATA = {"tags", "jupyter"}  # what is kept of a cell's metadata
+
+
+@dataclass
+class Sent:
+    """What an application has handed to its server for one request."""
+
+    path: str
+    chunks: list[int] = field(default_factory=list)  # bytes of each, in order
+    whole: bool = False  # whether it came to the end of its body
+    over: threading.Event = field(default_factory=threading.Event, repr=False)
+
+
+class Server:
+    """An application that is served in the background, until `stop`.
+
+    `url` is its address, without a slash at the end.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._sent = list[Sent]()
+        self._running = ExitStack()
+        self.url = self._running.enter_context(serving(self._count))
+        httpx2.head(self.url)  # so that nobody's first request waits for start-up
+        self._sent.clear()
+
+    def __repr__(self) -> str:
+        return f"<Server {self.url}>"
+
+    def sent(self) -> Sent:
+        """Tell what became of the latest request, once the application has let it go.
+
+        Raises LookupError if there was none, TimeoutError if it takes more than 5 s.
+        """
+        if not self._sent:
+            raise LookupError(f"Nobody has asked {self.url} for anything yet")
+        latest = self._sent[-1]
+        if not latest.over.wait(WAIT):
+            raise TimeoutError(f"{latest.path} is still being answered")
+        return latest
+
+    def stop(self) -> None:
+        """End the server; a second time does nothing."""
+        self._running.close()
+
+    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        sent = Sent(scope["path"])
+        self._sent.append(sent)
+
+        async def note(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                if body := message.get("body", b""):
+                    sent.chunks.append(len(body))
+                sent.whole = not message.get("more_body", False)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            sent.over.set()
+
+
+def tags(cell: "NotebookNode") -> list[str]:
+    """Give the tags of a cell."""
+    found: list[str] = cell.metadata.get("tags", [])
+    return found
+
+
+def read(path: Path) -> "NotebookNode":
+    """Read a notebook as it is kept."""
+    import nbformat  # A kernel that imports `Server` has no use for it.
+
+    reader: Callable[..., NotebookNode] = nbformat.read
+    return reader(path, as_version=4)
+
+
+def run(path: Path, *, attempt: bool = False) -> "NotebookNode":
+    """Execute a notebook from a fresh kernel, and give it with its outputs.
+
+    Exercises are left without outputs. With `attempt` they are tried as they stand,
+    after all other cells, and their errors are in their outputs.
+
+    Raises nbclient.exceptions.CellExecutionError if another cell fails.
+    """
+    notebook = read(path)
+    strip(notebook)
+    asyncio.run(execute(notebook, path.parent, attempt))
+    return notebook
+
+
+def strip(notebook: "NotebookNode") -> None:
+    """Take away all outputs, and the metadata that an editor or a run left."""
+    node = type(notebook)
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    language = {"name": "python", "file_extension": ".py"}
+    notebook.metadata = node(kernelspec=node(kernel), language_info=node(language))
+    for cell in notebook.cells:
+        kept = METADATA & cell.metadata.keys()
+        cell.metadata = node({key: cell.metadata[key] for key in sorted(kept)})
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+
+
+async def execute(notebook: "NotebookNode", folder: Path, attempt: bool) -> None:
+    """Fill in the outputs of a notebook; `folder` is where its kernel works."""
+    from nbclient import NotebookClient
+
+    cells = list(enumerate(notebook.cells))
+    exercises = [(n, cell) for n, cell in cells if "exercise" in tags(cell)]
+    place = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(
+        notebook, timeout=CELL, record_timing=False, resources=place
+    )
+    async with client.async_setup_kernel():
+        for n, cell in cells:
+            if "exercise" not in tags(cell):
+                await client.async_execute_cell(cell, n)
+        client.allow_errors = True
+        for n, cell in exercises if attempt else []:
+            await client.async_execute_cell(cell, n)
+
+
+def main() -> None:
+    """Run every notebook and keep it with its outputs."""
+    import nbformat
+    from nbclient.exceptions import CellExecutionError
+
+    write: Callable[..., None] = nbformat.write
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        started = time.perf_counter()
+        try:
+            notebook = run(path)
+        except CellExecutionError as error:
+            sys.exit(f"{path.name} fails, and is left as it was:\n{error}")
+        write(notebook, path)
+        cells, size = len(notebook.cells), path.stat().st_size / 1000
+        took = time.perf_counter() - started
+        sys.stdout.write(f"{path.name}: {cells} cells, {size:.0f} kB, {took:.1f} s\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,604 @@
+"""docs/assets/live.js: what the panel on a page shows, live and as a replay."""
+
+import asyncio
+import html
+import re
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Locator, Page, expect
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from recipes import plain_text, sse_basic
+
+pytestmark = pytest.mark.timeout(60)  # seconds; a browser is started
+
+DOCS = Path(__file__).parents[2] / "docs"
+HOSTILE = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script>'
+NO_INDEX = "404 (Not Found)"  # a static site has no live/index.json
+RECORDED = """--8<-- [start:poem]
+$ curl -N http://127.0.0.1:8000/poem
+HTTP/1.1 200 OK
+content-type: text/plain; charset=utf-8
+
+0.001 s, 9 bytes
+  tab\\there
+0.002 s, 11 bytes
+  C:\\\\temp \\x01\\
+0.003 s, 12 bytes
+   again\\r
+  
+0.003 s, 66,000 bytes
+  first
+… 818 lines, 65,988 bytes
+  last \\u2028\\\\
+0.004 s, end: 4 chunks, 66,032 bytes
+sha256 00
+--8<-- [end:poem]
+
+--8<-- [start:feed]
+$ curl -N 'http://127.0.0.1:8000/feed?from=1'
+HTTP/1.1 200 OK
+content-type: text/event-stream
+
+0.001 s, 15 bytes
+  id: 1
+  data: a
+  
+0.002 s, end: 1 chunks, 15 bytes
+--8<-- [end:feed]
+"""  # noqa: W293 - a line of two spaces is an empty line of the stream
+
+
+class Gate:
+    """A stream whose chunks a test makes, one at a time."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self.loop: asyncio.AbstractEventLoop  # the server's, once it runs
+        self.made = 0
+        self.left = threading.Event()
+
+    def make(self, *chunks: str | None) -> None:
+        """Let the server send chunks; None ends the stream."""
+        for chunk in chunks:
+            self.loop.call_soon_threadsafe(self.queue.put_nowait, chunk)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Give the chunks; `BREAK` fails as a recipe with a fault would."""
+        try:
+            while (chunk := await self.queue.get()) is not None:
+                if chunk == "BREAK":
+                    raise ConnectionError("a fault in the recipe")
+                self.made += 1
+                yield chunk.encode("utf-8", "surrogateescape")
+        finally:
+            self.left.set()
+
+    async def answer(self, request: Request) -> StreamingResponse:
+        """Answer with the stream, as plain text or as events."""
+        kind = "event-stream" if request.url.path.endswith("/events") else "plain"
+        return StreamingResponse(self.stream(), media_type=f"text/{kind}")
+
+
+class Site:
+    """A site in a sub-folder, with the theme's real style and the real panel."""
+
+    def __init__(self, *, live: bool) -> None:
+        self.transcripts = {"poem": RECORDED, "gate": "$ curl http://127.0.0.1/text\n"}
+        self.gate = Gate()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.server = uvicorn.Server(
+            uvicorn.Config(self.app(live=live), log_config=None, loop="asyncio")
+        )
+
+    def app(self, *, live: bool) -> Starlette:
+        """Build the application; `live` adds the recipes."""
+        spec = find_spec("material")
+        assert spec is not None
+        assert spec.origin is not None
+        theme = Path(spec.origin).parent / "templates/assets/stylesheets"
+        self.styles = [path.name for path in sorted(theme.glob("*.min.css"))]
+        routes = [
+            Route("/page", self.page),
+            Route("/transcripts/{slug}.txt", self.transcript),
+            Mount("/assets", StaticFiles(directory=DOCS / "assets")),
+            Mount("/theme", StaticFiles(directory=theme)),
+        ]
+        if live:
+            slugs = ["plain_text", "sse_basic", "gate"]
+            routes += [
+                Route("/live/index.json", lambda _: JSONResponse({"recipes": slugs})),
+                Route("/live/gate/text", self.gate.answer),
+                Route("/live/gate/events", self.gate.answer),
+                Mount("/live/plain_text", plain_text.app),
+                Mount("/live/sse_basic", sse_basic.app),
+            ]
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+            self.gate.loop = asyncio.get_running_loop()
+            yield
+
+        return Starlette(routes=[Mount("/book", routes=routes)], lifespan=lifespan)
+
+    def page(self, request: Request) -> HTMLResponse:
+        """Write a page with one panel for each `panel=<recipe> <path>` in the query."""
+        panels = [value.split() for value in request.query_params.getlist("panel")]
+        tags = "".join(
+            f'<p><live-panel recipe="{html.escape(recipe)}" path="{html.escape(path)}">'
+            "<em>This needs JavaScript.</em></live-panel></p>"
+            for recipe, path in panels
+        )
+        styles = "".join(
+            f'<link rel="stylesheet" href="{style}">'
+            for style in [*(f"theme/{name}" for name in self.styles), "assets/live.css"]
+        )
+        return HTMLResponse(
+            "<!doctype html><html lang=en><meta charset=utf-8><title>A page</title>"
+            '<link rel="icon" href="data:,">'
+            f"<meta name=viewport content='width=device-width'>{styles}"
+            '<script type="module" src="assets/live.js"></script>'
+            '<body data-md-color-scheme="default" data-md-color-primary="indigo">'
+            f'<article class="md-typeset" style="padding: 1rem">{tags}</article>'
+        )
+
+    def transcript(self, request: Request) -> Response:
+        """Give a recording."""
+        slug = request.path_params["slug"]
+        if slug in self.transcripts:
+            return PlainTextResponse(self.transcripts[slug])
+        path = DOCS / "transcripts" / f"{slug}.txt"
+        return FileResponse(path) if path.exists() else PlainTextResponse("none", 404)
+
+    def vanish(self) -> None:
+        """End as a killed process does: every connection cut, nobody listening."""
+        gone = threading.Event()
+
+        def cut() -> None:
+            for server in self.server.servers:
+                server.close()
+            self.listener.close()
+            for connection in list(self.server.server_state.connections):
+                transport = connection.transport
+                assert isinstance(transport, asyncio.Transport)
+                transport.abort()
+            gone.set()
+
+        self.gate.loop.call_soon_threadsafe(cut)
+        assert gone.wait(5)
+
+
+@contextmanager
+def serving(*, live: bool) -> Iterator[Site]:
+    """Serve a site on a free port."""
+    site = Site(live=live)
+    thread = threading.Thread(target=site.server.run, args=([site.listener],))
+    thread.start()
+    yield site
+    site.server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def site(page: Page) -> Iterator[Site]:
+    """Serve a site with live recipes; it ends when the page's streams have ended."""
+    with serving(live=True) as running:
+        yield running
+        page.close()
+
+
+@pytest.fixture
+def static_site(page: Page, page_errors: list[str]) -> Iterator[Site]:
+    """Serve a site without recipes; the browser notes the index that is missing."""
+    with serving(live=False) as running:
+        yield running
+        page.close()
+    page_errors[:] = [error for error in page_errors if NO_INDEX not in error]
+
+
+def panels(page: Page, site: Site, *requests: str) -> list[Locator]:
+    """Open a page with a panel for each request, and wait until each knows its mode."""
+    query = "&".join(f"panel={quote(request)}" for request in requests)
+    port = site.listener.getsockname()[1]
+    page.goto(f"http://127.0.0.1:{port}/book/page?{query}")
+    expect(page.locator("live-panel[data-mode]")).to_have_count(len(requests))
+    return page.locator("live-panel").all()
+
+
+def run(panel: Locator) -> None:
+    panel.get_by_role("button", name="Run").click()
+
+
+def fact(panel: Locator, name: str) -> Locator:
+    return panel.locator(f'[data-fact="{name}"]')
+
+
+def text(panel: Locator) -> Locator:
+    return panel.locator(".lp-text")
+
+
+def status(panel: Locator) -> Locator:
+    return panel.get_by_role("status")
+
+
+def test_a_chunk_is_shown_before_the_server_makes_the_next_one(
+    page: Page, site: Site
+) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    run(panel)
+    for number, line in enumerate(("one", "two", "three"), start=1):
+        site.gate.make(f"{line}\n")
+        expect(text(panel)).to_contain_text(f"{line}\n")
+        expect(fact(panel, "chunks")).to_have_text(str(number))
+        expect(panel.locator(".lp-timeline")).to_have_attribute(
+            "data-bars", str(number)
+        )
+        assert site.gate.made == number
+        expect(panel).to_have_attribute("data-state", "running")
+    site.gate.make(None)
+    expect(panel).to_have_attribute("data-state", "done")
+
+
+def test_the_timeline_has_a_bar_for_each_chunk_as_high_as_the_chunk_is_large(
+    page: Page, site: Site
+) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    run(panel)
+    for number, size in enumerate((100, 50, 25), start=1):
+        site.gate.make("x" * size)
+        expect(fact(panel, "chunks")).to_have_text(str(number))
+    site.gate.make(None)
+    expect(panel).to_have_attribute("data-state", "done")
+    path = panel.locator(".lp-bars").get_attribute("d") or ""
+    assert re.findall(r"v-(\d+)", path) == ["64", "32", "16"]
+    expect(panel.locator(".lp-timeline text").first).to_have_text("100 bytes")
+    expect(panel.get_by_role("img")).to_have_accessible_name(
+        re.compile(r"Timeline: 3 chunks in .*, the largest 100 bytes")
+    )
+
+
+def test_the_figures_of_a_run_are_shown(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "plain_text /async/1")
+    expect(panel.locator(".lp-note")).to_contain_text("Live from this server")
+    run(panel)
+    expect(panel).to_have_attribute("data-state", "done")
+    expect(fact(panel, "bytes")).to_have_text("78")
+    expect(fact(panel, "first")).to_have_text(re.compile(r"^[\d.]+ m?s$"))
+    expect(fact(panel, "total")).to_have_text(re.compile(r"^[\d.]+ m?s$"))
+    expect(fact(panel, "answer")).to_have_text("200 OK · text/plain; charset=utf-8")
+    expect(status(panel)).to_contain_text("78 bytes in")
+
+
+def test_text_is_decoded_by_the_charset_of_the_answer(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "plain_text /bytes/2")
+    run(panel)
+    expect(text(panel)).to_contain_text("packed: crème brûlée\n")
+
+
+def test_a_character_cut_in_two_is_shown_whole(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    run(panel)
+    site.gate.make("caf\udcc3")
+    expect(fact(panel, "bytes")).to_have_text("4")
+    site.gate.make("\udca9.")
+    expect(text(panel)).to_have_text("café.")
+
+
+def test_events_are_shown_as_rows_and_raw_on_request(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "sse_basic /native")
+    run(panel)
+    expect(panel).to_have_attribute("data-state", "done")
+    rows = panel.locator("tbody tr")
+    expect(rows).to_have_count(6)
+    expect(fact(panel, "events")).to_have_text("6")
+    cells = [row.locator("td").all_inner_texts()[1:] for row in rows.all()]
+    assert cells[0] == ["1", "order", '{"id":7,"state":"placed"}']
+    assert cells[4:] == [
+        ["5", "note", "Leave it at the door.\nRing twice."],
+        ["end", "end", "{}"],
+    ]
+    expect(text(panel)).to_be_hidden()
+    panel.get_by_role("button", name="raw").click()
+    expect(text(panel)).to_contain_text("id: 5\n\nevent: end\ndata: {}")
+    expect(panel.locator(".lp-events")).to_be_hidden()
+
+
+def test_an_event_that_the_end_cuts_off_is_shown_as_such(
+    page: Page, site: Site
+) -> None:
+    (panel,) = panels(page, site, "gate /events")
+    run(panel)
+    site.gate.make("data: whole\n\n", "event: order\ndata: los", None)
+    rows = panel.locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(1)).to_contain_text("cut offevent: order\ndata: los")
+    expect(fact(panel, "events")).to_have_text("1")
+    expect(status(panel)).to_contain_text("The last event was cut off")
+
+
+def test_stop_ends_the_stream_at_the_server(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    run(panel)
+    site.gate.make("one\n")
+    expect(fact(panel, "chunks")).to_have_text("1")
+    panel.get_by_role("button", name="Stop").click()
+    expect(panel).to_have_attribute("data-state", "stopped")
+    expect(status(panel)).to_have_text("Stopped after 1 chunk.")
+    assert site.gate.left.wait(5)
+
+
+def test_the_keyboard_is_enough(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    page.keyboard.press("Tab")
+    expect(panel.get_by_role("button", name="Run")).to_be_focused()
+    width = "e => getComputedStyle(e).outlineWidth"
+    assert page.locator(":focus-visible").evaluate(width) == "2px"
+    page.keyboard.press("Enter")
+    site.gate.make("one\n")
+    expect(text(panel)).to_have_text("one\n")
+    page.keyboard.press("Escape")
+    expect(status(panel)).to_have_text("Stopped after 1 chunk.")
+    assert site.gate.left.wait(5)
+    stops = []
+    for _ in range(2):
+        page.keyboard.press("Tab")
+        stops.append(page.locator(":focus").get_attribute("class"))
+    assert stops == ["lp-stop", "lp-text lp-box"]
+
+
+def leave_by_removal(page: Page) -> None:
+    page.locator("live-panel").evaluate("panel => panel.remove()")
+
+
+def leave_by_link(page: Page) -> None:
+    page.goto("about:blank")
+
+
+@pytest.mark.parametrize("leave", [leave_by_removal, leave_by_link])
+def test_leaving_the_page_ends_the_stream(
+    page: Page, site: Site, leave: Callable[[Page], None]
+) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    run(panel)
+    site.gate.make("one\n")
+    expect(fact(panel, "chunks")).to_have_text("1")
+    leave(page)
+    assert site.gate.left.wait(5)
+
+
+def test_a_server_that_is_gone_before_the_request_is_named(
+    page: Page, site: Site, page_errors: list[str]
+) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    site.vanish()
+    run(panel)
+    expect(panel).to_have_attribute("data-state", "failed")
+    expect(status(panel)).to_have_text(
+        "The server does not answer. Start it with make serve, then run this again."
+    )
+    assert {"ERR_CONNECTION_REFUSED" in error for error in page_errors} == {True}
+    page_errors.clear()
+
+
+def test_a_server_that_goes_in_mid_stream_is_named(
+    page: Page, site: Site, page_errors: list[str]
+) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    run(panel)
+    for number in (1, 2, 3):
+        site.gate.make("a line\n")
+        expect(fact(panel, "chunks")).to_have_text(str(number))
+    site.vanish()
+    expect(status(panel)).to_have_text(
+        "The server is gone after 3 chunks. Start it again with make serve."
+    )
+    expect(panel).to_have_attribute("data-state", "failed")
+    expect(text(panel)).to_have_text("a line\n" * 3)
+    assert page_errors
+    page_errors.clear()
+
+
+def test_a_recipe_that_fails_in_mid_stream_is_told_from_a_lost_server(
+    page: Page, site: Site, page_errors: list[str]
+) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    run(panel)
+    site.gate.make("one\n")
+    expect(fact(panel, "chunks")).to_have_text("1")
+    site.gate.make("BREAK")
+    expect(status(panel)).to_contain_text(
+        "The connection broke after 1 chunk, before the end of the answer. "
+        "The server is still there"
+    )
+    assert page_errors
+    page_errors.clear()
+
+
+def test_a_refusal_is_shown_with_its_body(
+    page: Page, site: Site, page_errors: list[str]
+) -> None:
+    (panel,) = panels(page, site, "plain_text /async/9")
+    run(panel)
+    expect(status(panel)).to_have_text("The server answered 404 Not Found.")
+    expect(text(panel)).to_contain_text("There is no order 9")
+    assert "404" in page_errors.pop(0)  # the browser's own note
+
+
+def test_a_static_site_replays_the_recorded_run_and_says_so(
+    page: Page, static_site: Site
+) -> None:
+    (panel,) = panels(page, static_site, "poem /poem")
+    expect(panel.locator(".lp-note")).to_have_text(
+        "Replay of a recorded run: start make serve for the live stream."
+    )
+    run(panel)
+    expect(panel).to_have_attribute("data-state", "done")
+    expect(fact(panel, "chunks")).to_have_text("4")
+    expect(fact(panel, "bytes")).to_have_text("66,032")
+    expect(fact(panel, "first")).to_have_text("1 ms")
+    expect(fact(panel, "total")).to_have_text("4 ms")
+    expect(panel.locator(".lp-timeline")).to_have_attribute("data-bars", "4")
+    assert text(panel).text_content() == (
+        "tab\there\nC:\\temp \x01 again\r\n\n"
+        "first\n… 818 lines, 65,988 bytes left out of the recording\nlast \u2028\\\n"
+    )
+
+
+def test_the_reader_chooses_among_the_recorded_requests(
+    page: Page, static_site: Site
+) -> None:
+    (panel,) = panels(page, static_site, "poem /poem")
+    choice = panel.get_by_label("Request")
+    expect(choice).to_have_value("/poem")
+    assert choice.locator("option").all_inner_texts() == ["/poem", "/feed?from=1"]
+    choice.select_option("/feed?from=1")
+    run(panel)
+    expect(panel.locator("tbody tr")).to_have_text("0.00 s1messagea")
+
+
+def test_a_single_request_leaves_nothing_to_choose(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    expect(panel.get_by_label("Request")).to_be_hidden()
+    expect(panel.locator(".lp-path")).to_have_text("/text")
+
+
+def test_without_server_and_recording_the_panel_says_what_to_do(
+    page: Page, static_site: Site
+) -> None:
+    (panel,) = panels(page, static_site, "unknown /")
+    expect(panel.locator(".lp-note")).to_have_text(
+        "There is no server here and no recorded run: "
+        "start make serve for the live stream."
+    )
+    expect(panel.get_by_role("button", name="Run")).to_be_disabled()
+
+
+@pytest.mark.parametrize("path", ["/text", "/events"])
+def test_markup_in_a_stream_stays_text(page: Page, site: Site, path: str) -> None:
+    (panel,) = panels(page, site, f"gate {path}")
+    run(panel)
+    site.gate.make(f"event: {HOSTILE}\nid: {HOSTILE}\ndata: {HOSTILE}\n\n", None)
+    expect(panel).to_have_attribute("data-state", "done")
+    expect(text(panel)).to_contain_text(f"data: {HOSTILE}", use_inner_text=False)
+    if path == "/events":
+        expect(panel.locator("td").filter(has_text=HOSTILE)).to_have_count(3)
+    expect(panel.locator("img, script")).to_have_count(0)
+    assert page.evaluate("window.hacked") is None
+
+
+def test_only_the_newest_text_is_kept_and_the_panel_says_so(
+    page: Page, site: Site
+) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    run(panel)
+    expect(panel.locator(".lp-cut")).to_be_hidden()
+    for _ in range(4):
+        site.gate.make("x" * 99_999 + "\n")
+    site.gate.make("the end", None)
+    expect(panel).to_have_attribute("data-state", "done")
+    expect(panel.locator(".lp-cut")).to_be_visible()
+    kept = text(panel).text_content() or ""
+    assert len(kept) <= 200_000
+    assert kept.endswith("the end")
+
+
+def test_thousands_of_chunks_and_events_leave_a_small_page(
+    page: Page, static_site: Site
+) -> None:
+    chunk = "0.001 s, 9 bytes\n  data: x\n  \n"
+    static_site.transcripts["flood"] = (
+        "$ curl -N http://127.0.0.1:8000/\nHTTP/1.1 200 OK\n"
+        f"content-type: text/event-stream\n\n{chunk * 20_000}0.002 s, end: x\n"
+    )
+    (panel,) = panels(page, static_site, "flood /")
+    run(panel)
+    expect(panel).to_have_attribute("data-state", "done")
+    expect(fact(panel, "chunks")).to_have_text("20,000")
+    expect(fact(panel, "events")).to_have_text("20,000")
+    assert panel.locator("tbody tr").count() <= 500
+    assert len(panel.locator(".lp-bars").get_attribute("d") or "") < 10_000
+
+
+def test_two_panels_do_not_disturb_each_other(page: Page, site: Site) -> None:
+    one, other = panels(page, site, "gate /text", "plain_text /async/1")
+    run(one)
+    site.gate.make("one\n")
+    expect(text(one)).to_have_text("one\n")
+    run(other)
+    expect(other).to_have_attribute("data-state", "done")
+    expect(one).to_have_attribute("data-state", "running")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_screen(page: Page, site: Site, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    long = "/events?" + "name=value&" * 30
+    (panel,) = panels(page, site, f"gate {long}")
+    run(panel)
+    site.gate.make(f"event: {'e' * 30}\ndata: {'long ' * 99}{'x' * 999}\n\n", None)
+    expect(panel.locator("tbody tr")).to_have_count(1)
+    for view in ("events", "raw"):
+        panel.get_by_role("button", name=view).click()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_the_colours_follow_the_theme(page: Page, static_site: Site) -> None:
+    (panel,) = panels(page, static_site, "poem /poem")
+    run(panel)
+    expect(panel).to_have_attribute("data-state", "done")
+    colours = """panel => [[".lp-bars", "stroke"], [".lp-timeline text", "fill"],
+      [".lp-text", "backgroundColor"], [".lp-text", "color"], [".lp-stop", "color"]]
+      .map(([part, name]) => getComputedStyle(panel.querySelector(part))[name])"""
+    light = panel.evaluate(colours)
+    page.locator("body").evaluate("body => body.dataset.mdColorScheme = 'slate'")
+    dark = panel.evaluate(colours)
+    assert all(a != b for a, b in zip(light, dark, strict=True)), (light, dark)
+
+
+def test_readers_who_want_no_movement_get_no_running_clock(
+    page: Page, site: Site
+) -> None:
+    page.add_init_script(
+        "window.clocks = 0; const start = setInterval;"
+        "window.setInterval = (...args) => (clocks++, start(...args));"
+    )
+    motions: dict[Literal["reduce", "no-preference"], int]
+    motions = {"reduce": 0, "no-preference": 1}
+    for motion, clocks in motions.items():
+        page.emulate_media(reduced_motion=motion)
+        (panel,) = panels(page, site, "gate /text")
+        run(panel)
+        site.gate.make("one\n", None)
+        expect(panel).to_have_attribute("data-state", "done")
+        assert page.evaluate("clocks") == clocks
+        expect(text(panel)).to_have_text("one\n")
+
+
+def test_without_javascript_the_element_shows_its_content(
+    chromium: Browser, site: Site
+) -> None:
+    with chromium.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        port = site.listener.getsockname()[1]
+        page.goto(f"http://127.0.0.1:{port}/book/page?panel=gate%20/text")
+        expect(page.locator("live-panel")).to_have_text("This needs JavaScript.")

@@ -1,0 +1,21 @@
+"""docs/pitfalls.md: SyntaxError in JSON at position 1."""
+
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+
+from recipes.pitfalls.dict_as_data import app
+from tests.kit import sse
+
+
+def test_a_dict_goes_out_as_python_writes_it() -> None:
+    (event,) = sse.parse([TestClient(app).get("/events").content]).events
+    assert event.data == "{'id': 7, 'state': 'paid', 'gift': None}"
+    with pytest.raises(json.JSONDecodeError, match=r"char 1\b"):
+        json.loads(event.data)
+
+
+def test_json_goes_out_as_json() -> None:
+    (event,) = sse.parse([TestClient(app).get("/json-events").content]).events
+    assert json.loads(event.data) == {"id": 7, "state": "paid", "gift": None}

@@ -1,0 +1,27 @@
+"""docs/pitfalls.md: EventSource onerror fires although the connection is fine."""
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.kit.servers import uvicorn
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("path", "right"), [("/events", False), ("/named-events", True)]
+)
+def test_onerror_is_called_while_the_connection_is_open(
+    path: str, right: bool, page: Page
+) -> None:
+    with uvicorn("recipes.pitfalls.event_named_error:app") as server:
+        page.goto(f"{server.url}/openapi.json")
+        state = page.evaluate(
+            """path => new Promise(done => {
+                const source = new EventSource(path);
+                source.addEventListener("failed", () => done("failed"));
+                source.onerror = () => done(source.readyState);
+            })""",
+            path,
+        )
+    connection_is_open = 1
+    assert state == ("failed" if right else connection_is_open)

@@ -1,0 +1,19 @@
+"""docs/pitfalls.md: HTTPException in a generator, 200 OK and an empty body."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from recipes import plain_text
+from recipes.pitfalls import status_after_first_byte as wrong
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_a_missing_order_is_a_404_only_if_it_is_looked_up_before(right: bool) -> None:
+    app, path = (plain_text.app, "/async/7") if right else (wrong.app, "/slip/7")
+    response = TestClient(app, raise_server_exceptions=False).get(path)
+    assert response.status_code == (404 if right else 200)
+    assert bool(response.content) == right
+
+
+def test_an_order_that_exists_hides_the_mistake() -> None:
+    assert TestClient(wrong.app).get("/slip/1").text == "green tea\n"
