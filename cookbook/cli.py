@@ -48,26 +48,33 @@ def until_stopped(server: uvicorn.Server, listener: socket.socket) -> None:
     console.print("Stopped.")
 
 
+def bring_up_to_date() -> None:
+    """Build the site if it is stale, or end with what mkdocs said."""
+    if not site.is_stale():
+        console.print("The site is up to date")
+        return
+    started = time.perf_counter()
+    with console.status("Building the site …"):
+        try:
+            site.build()
+        except RuntimeError as error:
+            raise fail(f"The site cannot be built:\n{error}") from None
+    console.print(f"Built the site in {time.perf_counter() - started:.1f} s")
+
+
 @app.command("serve")
 def serve(port: Port = 8000) -> None:
     """Serve the site and every recipe, in one process."""
-    listener = listen(port, f"make serve PORT={port % 65535 + 1}")
-    if site.is_stale():
-        started = time.perf_counter()
-        with console.status("Building the site …"):
-            try:
-                site.build()
-            except RuntimeError as error:
-                raise fail(f"The site cannot be built:\n{error}") from None
-        console.print(f"Built the site in {time.perf_counter() - started:.1f} s")
-    else:
-        console.print("The site is up to date")
-    with console.status("Starting the recipes …"):
-        server = site.Server(site.create_app())
-    console.print(f"Serving {len(catalog.recipes())} recipes and the site:", end=" ")
-    console.print(f"[bold]http://{HOST}:{port}[/]")
-    console.print("Ctrl-C stops it")
-    until_stopped(server, listener)
+    with listen(port, f"make serve PORT={port % 65535 + 1}") as listener:
+        bring_up_to_date()
+        with console.status("Starting the recipes …"):
+            server = site.Server(site.create_app())
+        console.print(
+            f"Serving {len(catalog.recipes())} recipes and the site:", end=" "
+        )
+        console.print(f"[bold]http://{HOST}:{port}[/]")
+        console.print("Ctrl-C stops it")
+        until_stopped(server, listener)
 
 
 @app.command("list")
@@ -86,14 +93,15 @@ def run(slug: Slug, port: Port = 8000) -> None:
         recipe = catalog.find(slug)
     except LookupError as error:
         raise fail(str(error.args[0])) from None
-    listener = listen(port, f"cookbook run {slug} --port {port % 65535 + 1}")
-    summary = escape(recipe.summary)
-    console.print(f"Serving [bold]{slug}[/]: {summary}", soft_wrap=True)
-    for line in recipe.tries:
-        request = line.replace(":8000", f":{port}")
-        console.print("  " + request, soft_wrap=True, markup=False)
-    console.print("Ctrl-C stops it")
-    until_stopped(site.Server(site.HangUp(recipe.load()), "info"), listener)
+    again = f"cookbook run {slug} --port {port % 65535 + 1}"
+    with listen(port, again) as listener:
+        summary = escape(recipe.summary)
+        console.print(f"Serving [bold]{slug}[/]: {summary}", soft_wrap=True)
+        for line in recipe.tries:
+            request = line.replace(":8000", f":{port}")
+            console.print("  " + request, soft_wrap=True, markup=False)
+        console.print("Ctrl-C stops it")
+        until_stopped(site.Server(site.HangUp(recipe.load()), "info"), listener)
 
 
 if __name__ == "__main__":

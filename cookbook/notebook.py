@@ -40,6 +40,31 @@ class Sent:
     over: threading.Event = field(default_factory=threading.Event, repr=False)
 
 
+def counted(app: ASGIApp, log: list[Sent]) -> ASGIApp:
+    """Wrap an application so that each of its requests is noted in `log`."""
+
+    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        sent = Sent(scope["path"])
+        log.append(sent)
+
+        async def note(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                if body := message.get("body", b""):
+                    sent.chunks.append(len(body))
+                sent.whole = not message.get("more_body", False)
+            await send(message)
+
+        try:
+            await app(scope, receive, note)
+        finally:
+            sent.over.set()
+
+    return counting
+
+
 class Server:
     """An application that is served in the background, until `stop`.
 
@@ -47,11 +72,11 @@ class Server:
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
         self._sent = list[Sent]()
         self._running = ExitStack()
-        self.url = self._running.enter_context(serving(self._count))
-        httpx2.head(self.url)  # so that nobody's first request waits for start-up
+        self.url = self._running.enter_context(serving(counted(app, self._sent)))
+        # So that no reader times the start-up; any answer will do.
+        httpx2.get(f"{self.url}/openapi.json")
         self._sent.clear()
 
     def __repr__(self) -> str:
@@ -72,25 +97,6 @@ class Server:
     def stop(self) -> None:
         """End the server; a second time does nothing."""
         self._running.close()
-
-    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        sent = Sent(scope["path"])
-        self._sent.append(sent)
-
-        async def note(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                if body := message.get("body", b""):
-                    sent.chunks.append(len(body))
-                sent.whole = not message.get("more_body", False)
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note)
-        finally:
-            sent.over.set()
 
 
 def tags(cell: "NotebookNode") -> list[str]:
@@ -144,6 +150,8 @@ async def execute(notebook: "NotebookNode", folder: Path, attempt: bool) -> None
     client = NotebookClient(
         notebook, timeout=CELL, record_timing=False, resources=place
     )
+    # It would warn of its own connections, which never leave this machine.
+    client.extra_arguments = ["--log-level=ERROR"]
     async with client.async_setup_kernel():
         for n, cell in cells:
             if "exercise" not in tags(cell):

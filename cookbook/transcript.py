@@ -1,10 +1,11 @@
 r"""Record what a recipe puts on the wire.
 
 A transcript holds, for each `Try it:` line of a recipe, the response's head, then every
-chunk with the time since the request and its size, then counts and a digest of it all.
-Lines of a chunk are indented by two spaces; control characters and backslashes are
-escaped as in Python; a lone backslash at the end says that the chunk ends with no line
-feed. Long chunks are shortened. `python -m cookbook.transcript` records all anew.
+chunk with the time since the request and its size, then counts. Lines of a chunk are
+indented by two spaces; control characters and backslashes are escaped as in Python; a
+lone backslash at the end says that the chunk ends with no line feed. Long chunks are
+shortened, and then a digest of the whole body follows the counts.
+`python -m cookbook.transcript` records all anew.
 """
 
 import hashlib
@@ -68,16 +69,19 @@ def exchange(address: str, path: str) -> Iterator[str]:
             yield from (f"{k}: {v}" for k, v in head.items() if k.lower() != "date")
             yield ""
             count = size = 0
+            shortened = False
             digest = hashlib.sha256()
             for chunk in read_chunks(stream, head):
                 yield f"{time.perf_counter() - started:.3f} s, {len(chunk):,} bytes"
-                yield from show(chunk, head.get_content_charset("utf-8"))
+                shown = show(chunk, head.get_content_charset("utf-8"))
+                yield from shown
+                shortened |= any(line.startswith("…") for line in shown)
                 count, size = count + 1, size + len(chunk)
                 digest.update(chunk)
             seconds = time.perf_counter() - started
             yield f"{seconds:.3f} s, end: {count} chunks, {size:,} bytes"
-            # For what the shortened chunks do not show.
-            yield f"sha256 {digest.hexdigest()}"
+            if shortened:
+                yield f"sha256 {digest.hexdigest()}"
 
 
 def read_head(stream: BinaryIO) -> Message:

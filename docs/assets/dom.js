@@ -3,7 +3,7 @@
 /** Small parts that put text on the page; as text, never as markup. */
 
 /** How many characters of a stream stay in the page. */
-export const KEPT = 200_000;
+export const KEPT = 100_000;
 
 /**
  * Appends to a list, in a box that scrolls. The oldest nodes go when there are more

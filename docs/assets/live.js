@@ -52,7 +52,7 @@ template.innerHTML = `
       </table>
     </div>
     <pre class="lp-text lp-box" tabindex="0" role="region" aria-label="Text of the stream"></pre>
-    <p class="lp-cut" hidden>Only the newest 200 kB and ${ROWS} events are kept here.</p>
+    <p class="lp-cut" hidden>Only the newest ${KEPT / 1000} kB and ${ROWS} events are kept here.</p>
   </div>
   <p class="lp-status" role="status"></p>`;
 
@@ -284,6 +284,7 @@ class LivePanel extends HTMLElement {
   #clear() {
     this.#count = { chunks: 0, bytes: 0, events: 0 };
     this.#decoder = null;
+    this.#partial = false;
     this.#timeline.clear();
     [this.#text, this.#rows] = ["", []];
     this.#find("lp-text").replaceChildren();

@@ -25,8 +25,10 @@ const PATIENCE = 3000; // ms in which the server has to say that it is there
  */
 export async function liveRecipes() {
   try {
-    const options = { signal: AbortSignal.timeout(PATIENCE), cache: /** @type {const} */ ("no-store") };
-    const response = await fetch(new URL("live/index.json", ROOT), options);
+    const response = await fetch(new URL("live/index.json", ROOT), {
+      signal: AbortSignal.timeout(PATIENCE),
+      cache: "no-store",
+    });
     const index = response.ok ? await response.json().catch(() => null) : null;
     return Array.isArray(index?.recipes) ? index.recipes : [];
   } catch {

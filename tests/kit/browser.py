@@ -54,6 +54,8 @@ def new_page(browser: Browser, errors: list[str]) -> Iterator[Page]:
 
     context = browser.new_context()
     context.set_default_timeout(WAIT)
+    # Chromium asks every server for it, and reports that it is missing.
+    context.route("**/favicon.ico", lambda route: route.fulfill(status=204))
     page = context.new_page()
     page.on("console", heard)
     page.on("pageerror", lambda error: errors.append(str(error)))

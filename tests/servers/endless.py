@@ -1,4 +1,4 @@
-"""Streams without an end, one a layer, for the tests of what a stopping server does."""
+"""Streams without an end, one for each way to send one."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -21,13 +21,26 @@ async def orders() -> AsyncIterator[str]:
 
 
 @app.get("/plain")
-async def plain() -> StreamingResponse:
-    """Stream by hand."""
-    return StreamingResponse(f"data: {order}\n\n" async for order in orders())
+async def by_hand() -> StreamingResponse:
+    """Stream through Starlette's own response."""
+    events = (f"data: {order}\n\n" async for order in orders())
+    return StreamingResponse(events, media_type="text/event-stream")
 
 
 @app.get("/native", response_class=EventSourceResponse)
-async def native() -> AsyncIterator[str]:
-    """Stream by fastapi.sse."""
+async def by_fastapi() -> AsyncIterator[str]:
+    """Stream through fastapi.sse."""
     async for order in orders():
         yield order
+
+
+def with_sse_starlette() -> FastAPI:
+    """Give the app one more route; importing sse-starlette changes uvicorn."""
+    # Imported here, so that `app` can be served without it.
+    import sse_starlette
+
+    @app.get("/sse-starlette", response_model=None)
+    async def by_sse_starlette() -> sse_starlette.EventSourceResponse:
+        return sse_starlette.EventSourceResponse(orders())
+
+    return app

@@ -1,0 +1,389 @@
+"""The site and every recipe in one process: `cookbook serve`."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import httpx2
+import psutil
+import pytest
+import sse_starlette
+from fastapi import FastAPI, Request
+from fastapi.sse import EventSourceResponse
+from fastapi.testclient import TestClient
+from starlette.responses import StreamingResponse
+
+from cookbook import catalog, site
+from cookbook.catalog import ROOT, Recipe
+from tests.kit import servers
+from tests.kit.asgi import drive, note
+from tests.kit.servers import Server, free_port, raw_get
+
+STOP = 2  # seconds from Ctrl-C to the end
+BUILD = 60  # seconds to build the site, at most
+
+of_a_process = pytest.mark.timeout(servers.START + BUILD)
+every_recipe = pytest.mark.parametrize(
+    "recipe", catalog.recipes(), ids=lambda recipe: recipe.slug
+)
+
+# One more recipe, for the copy of the book that is served here.
+ENDLESS = '''"""Stream without an end, by every layer.
+
+Run it:   uvicorn recipes.endless:app
+Try it:   curl -N http://127.0.0.1:8000/plain
+"""
+
+from tests.servers.endless import with_sse_starlette
+
+app = with_sse_starlette()
+'''
+
+
+# In one process, without a server
+
+
+@dataclass(frozen=True)
+class Loaded(Recipe):
+    """A recipe whose application is there already."""
+
+    app: FastAPI
+
+    def load(self) -> FastAPI:
+        """Give the application."""
+        return self.app
+
+
+@pytest.fixture
+def mounted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., site.HangUp]:
+    """Give a function that mounts applications by name, with an empty site."""
+
+    def mount(**apps: FastAPI) -> site.HangUp:
+        found = [Loaded(slug, "Tea.", "", (), app) for slug, app in apps.items()]
+        monkeypatch.setattr(site, "recipes", lambda: found)
+        return site.create_app(tmp_path)
+
+    return mount
+
+
+def shop(name: str, journal: list[str]) -> FastAPI:
+    """Make an application with a state of its own."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, str]]:
+        journal.append(f"{app.title} opens")
+        yield {name: f"open by {app.title}"}
+        journal.append(f"{app.title} closes")
+
+    app = FastAPI(title=name, lifespan=lifespan)
+
+    @app.get("/state")
+    def state(request: Request) -> dict[str, str]:
+        known: dict[str, str] = dict(request.state._state)
+        request.state.visited = "yes"
+        return known
+
+    @app.get("/where")
+    def where(request: Request) -> list[str]:
+        return [request.scope["root_path"], str(request.url_for("where"))]
+
+    return app
+
+
+def test_every_recipe_lives_from_start_to_stop(
+    mounted: Callable[..., site.HangUp],
+) -> None:
+    journal: list[str] = []
+    app = mounted(tea=shop("tea", journal), pots=shop("pots", journal))
+    with TestClient(app):
+        assert journal == ["tea opens", "pots opens"]
+    assert journal[2:] == ["pots closes", "tea closes"]
+
+
+def test_no_recipe_sees_the_state_of_another_nor_of_an_earlier_request(
+    mounted: Callable[..., site.HangUp],
+) -> None:
+    with TestClient(mounted(tea=shop("tea", []), pots=shop("pots", []))) as client:
+        for _ in range(2):
+            tea = client.get("/live/tea/state").json()
+            assert tea == {"tea": "open by tea"}
+            pots = client.get("/live/pots/state").json()
+            assert pots == {"pots": "open by pots"}
+
+
+def test_a_recipe_knows_where_it_is_mounted(
+    mounted: Callable[..., site.HangUp],
+) -> None:
+    with TestClient(mounted(tea=shop("tea", []))) as client:
+        here = ["/live/tea", "http://testserver/live/tea/where"]
+        assert client.get("/live/tea/where").json() == here
+        api = client.get("/live/tea/openapi.json").json()
+        assert api["servers"] == [{"url": "/live/tea"}]
+
+
+async def events() -> AsyncIterator[str]:
+    try:
+        yield "data: placed\n\n"
+        await anyio.sleep_forever()
+    finally:
+        note("cleaned up")
+
+
+endless = FastAPI()
+
+
+@endless.get("/plain")
+async def by_hand() -> StreamingResponse:
+    return StreamingResponse(events())
+
+
+@endless.get("/native", response_class=EventSourceResponse)
+async def by_fastapi() -> AsyncIterator[str]:
+    async for event in events():
+        yield event
+
+
+@endless.get("/sse-starlette", response_model=None)
+async def by_sse_starlette() -> sse_starlette.EventSourceResponse:
+    return sse_starlette.EventSourceResponse(events())
+
+
+@pytest.mark.parametrize("path", ["/plain", "/native", "/sse-starlette"])
+def test_a_stream_without_an_end_ends_and_cleans_up_when_the_server_is_to_stop(
+    path: str, mounted: Callable[..., site.HangUp]
+) -> None:
+    control = FastAPI()
+
+    @control.get("/stop", status_code=204)
+    async def stop() -> None:
+        app.stopping.set()
+
+    app = mounted(endless=endless, control=control)
+    run = drive(app, f"/live/endless{path}", also="/live/control/stop")
+    assert b"placed" in run.body
+    assert run.error is None
+    assert "cleaned up" in run.before("returned")
+    assert run.also
+    assert run.also.status == 204
+
+
+def test_a_request_with_a_body_gets_it_whole(
+    mounted: Callable[..., site.HangUp],
+) -> None:
+    tea = FastAPI()
+
+    @tea.post("/")
+    async def pour(request: Request) -> int:
+        return len(await request.body())
+
+    with TestClient(mounted(tea=tea)) as client:
+        assert client.post("/live/tea/", content=b"x" * 100_000).json() == 100_000
+
+
+@pytest.fixture
+def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a small book whose site is a minute newer than its pages."""
+    pages = ["mkdocs.yml", "docs/index.md", "recipes/tea.py", "tests/a/test_tea.py"]
+    for page in [*pages, "site/index.html"]:
+        path = tmp_path / page
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (0, 60 if page.startswith("site") else 0))
+    monkeypatch.setattr(site, "ROOT", tmp_path)
+    monkeypatch.setattr(site, "BUILT", tmp_path / "site")
+    return tmp_path
+
+
+def test_a_site_that_is_newer_than_its_pages_is_not_stale(book: Path) -> None:
+    assert not site.is_stale()
+    (book / "recipes" / "__pycache__").mkdir()
+    (book / "recipes" / "__pycache__" / "tea.pyc").touch()
+    assert not site.is_stale()
+
+
+@pytest.mark.parametrize(
+    "page", ["mkdocs.yml", "docs/index.md", "recipes/tea.py", "tests/a/test_tea.py"]
+)
+def test_a_page_or_a_file_that_it_includes_makes_the_site_stale(
+    book: Path, page: str
+) -> None:
+    (book / page).touch()
+    assert site.is_stale()
+
+
+def test_a_site_that_was_never_built_is_stale(book: Path) -> None:
+    (book / "site" / "index.html").unlink()
+    assert site.is_stale()
+
+
+# As a process
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the book, add a recipe whose streams never end, and build the site."""
+    tree = tmp_path_factory.mktemp("book")
+    for name in ("cookbook", *site.SOURCES):
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+            shutil.copytree(ROOT / name, tree / name, ignore=ignored)
+        elif (ROOT / name).exists():
+            shutil.copy2(ROOT / name, tree / name)
+    (tree / "recipes" / "endless.py").write_text(ENDLESS, "utf-8")
+    build = [sys.executable, "-c", "from cookbook import site; site.build()"]
+    subprocess.run(build, cwd=tree, check=True, timeout=BUILD)
+    return tree
+
+
+def command(port: int) -> list[str]:
+    return [sys.executable, "-u", "-m", "cookbook.cli", "serve", "--port", str(port)]
+
+
+def cookbook_serve(tree: Path) -> AbstractContextManager[Server]:
+    port = free_port()
+    return servers.serve(command(port), port, cwd=tree)
+
+
+@pytest.fixture(scope="module")
+def server(tree: Path) -> Iterator[Server]:
+    with cookbook_serve(tree) as running:
+        running.expect("Ctrl-C stops it")
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+        yield client
+
+
+@of_a_process
+def test_the_site_is_served_at_the_root(client: httpx2.Client) -> None:
+    index = client.get("/")
+    assert index.status_code == 200
+    assert "Which recipe do I need?" in index.text
+    assert client.get("/recipes/plain_text/").status_code == 200
+    assert client.get("/no-such-page/").status_code == 404
+
+
+@of_a_process
+def test_the_index_of_what_lives_names_every_recipe(client: httpx2.Client) -> None:
+    slugs = sorted([*(recipe.slug for recipe in catalog.recipes()), "endless"])
+    assert client.get("/live/index.json").json() == {"recipes": slugs}
+
+
+@of_a_process
+@every_recipe
+def test_every_request_of_a_recipe_works_below_its_mount(
+    recipe: Recipe, server: Server
+) -> None:
+    for path in recipe.paths:
+        with raw_get(server.port, f"/live/{recipe.slug}{path}") as answer:
+            assert answer.head.startswith("HTTP/1.1 200 OK\r\n")
+            assert answer.chunk()
+
+
+@of_a_process
+@pytest.mark.parametrize("path", ["/plain", "/native", "/sse-starlette"])
+def test_a_chunk_comes_through_the_mount_while_its_stream_goes_on(
+    path: str, server: Server
+) -> None:
+    # What comes from a stream without an end was not gathered up to the end.
+    with raw_get(server.port, f"/live/endless{path}") as answer:
+        assert b"placed" in answer.chunk()
+
+
+@of_a_process
+def test_the_chunks_of_a_recipe_stay_what_they_are(server: Server) -> None:
+    with raw_get(server.port, "/live/plain_text/async/1") as answer:
+        chunks = list(iter(answer.chunk, b""))
+    assert [chunk.count(b"\n") for chunk in chunks] == [1] * 5
+
+
+@of_a_process
+def test_the_page_of_a_recipe_finds_its_streams_below_the_mount(
+    client: httpx2.Client,
+) -> None:
+    # A browser resolves what the page names against the address of the page.
+    page = client.get("/live/sse_basic", follow_redirects=True)
+    assert page.url.path == "/live/sse_basic/"
+    layers = re.findall("<option>(.+)</option>", page.text)
+    assert layers == ["native", "by-hand", "sse-starlette"]
+    for layer in layers:
+        with client.stream("GET", page.url.join(layer)) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+
+
+@of_a_process
+def test_nothing_listens_but_on_this_machine(server: Server) -> None:
+    connections = psutil.Process(server.process.pid).net_connections("inet")
+    listening = [c.laddr for c in connections if c.status == psutil.CONN_LISTEN]
+    assert listening == [("127.0.0.1", server.port)]
+
+
+OPEN = [
+    "/live/endless/plain",
+    "/live/endless/native",
+    "/live/endless/sse-starlette",
+    "/live/csv_export/orders.csv?rows=10000000",  # Its client reads nothing more.
+]
+
+
+@of_a_process
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_a_signal_ends_it_in_two_seconds_with_streams_open(
+    stop: signal.Signals, tree: Path, server: Server
+) -> None:
+    with cookbook_serve(tree) as starting, ExitStack() as streams:
+        # Also after a first start, which has imported the recipes.
+        assert "The site is up to date\n" in starting.expect("Ctrl-C stops it")
+        for path in OPEN:
+            streams.enter_context(raw_get(starting.port, path)).chunk()
+        # To the whole group, as a terminal does.
+        os.killpg(starting.process.pid, stop)
+        code = starting.wait(STOP)
+    output = starting.output()
+    assert code == (0 if stop == signal.SIGINT else -stop)
+    assert output.count("cleaned up\n") == 3
+    assert "Traceback" not in output
+    assert ("Stopped." in output) == (stop == signal.SIGINT)
+
+
+@of_a_process
+def test_a_port_that_is_taken_is_one_line_with_a_way_out(
+    tree: Path, server: Server
+) -> None:
+    done = subprocess.run(
+        command(server.port), cwd=tree, capture_output=True, text=True, timeout=BUILD
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    way_out = f"make serve PORT={server.port + 1}"
+    assert done.stderr == (
+        f"Port {server.port} is taken. Stop what uses it, or take another: {way_out}\n"
+    )
+
+
+@of_a_process
+def test_a_page_that_changed_is_built_and_its_mistake_told_as_mkdocs_does(
+    tree: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(tree, tmp_path / "broken")
+    page = broken / "docs" / "recipes" / "plain_text.md"
+    page.write_text(page.read_text("utf-8") + '\n--8<-- "recipes/tea.py"\n', "utf-8")
+    done = subprocess.run(
+        command(free_port()), cwd=broken, capture_output=True, text=True, timeout=BUILD
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    first, second, *_ = done.stderr.splitlines()
+    assert first == "The site cannot be built:"
+    assert "'recipes/plain_text.md': Snippet at path 'recipes/tea.py' could" in second
