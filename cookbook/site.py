@@ -62,7 +62,11 @@ class Mounted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        await self.app({**scope, "state": dict(self.state)}, receive, send)
+        own = {**scope, "state": dict(self.state)}
+        # Without these two `request.url_for` would search the site's routes.
+        for key in ("router", "app_root_path"):
+            own.pop(key, None)
+        await self.app(own, receive, send)
 
 
 class HangUp:

@@ -16,7 +16,13 @@ LINT = {
     "types": ["mypy"],
 }
 SUITE = ["coverage", "run", "-m", "pytest"]
-FAST = ["tests/test_shape.py", "tests/test_scripts.py", "tests/recipes", "tests/pitfalls"]
+FAST = [f"tests/{name}" for name in ("test_shape.py", "recipes", "pitfalls")]
+FAST.append("tests/test_scripts.py")
+    "tests/test_shape.py",
+    "tests/test_scripts.py",
+    "tests/recipes",
+    "tests/pitfalls",
+]
 
 
 def main() -> int:

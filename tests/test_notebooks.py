@@ -1,0 +1,382 @@
+"""Every notebook runs, is kept with its outputs, and ends with exercises that check.
+
+Each rule is a function from a notebook to complaints, one line each; a test feeds it
+a notebook that breaks the rule and sees the complaint.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+from cookbook.catalog import ROOT, recipes
+from cookbook.notebook import METADATA, NOTEBOOKS, read, run, tags
+
+pytestmark = pytest.mark.timeout(180)
+
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+LARGEST = 150_000  # bytes
+ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|Users)\b|\b[A-Z]:\\")
+CHECKS = "\n# Checks\n"  # what stands between a function and its checks
+
+every_notebook = pytest.mark.parametrize("path", PATHS, ids=[p.stem for p in PATHS])
+
+
+@cache
+def attempted(path: Path) -> NotebookNode:
+    """Run a notebook once for all tests, its exercises unsolved and last."""
+    return run(path, attempt=True)
+
+
+def code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def failed(cell: NotebookNode) -> bool:
+    return any(output.output_type == "error" for output in cell.outputs)
+
+
+def texts(value: object) -> Iterator[str]:
+    """Give every string in a notebook: sources, outputs, metadata, keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from texts(key)
+            yield from texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+
+
+def errors(kept: NotebookNode) -> list[str]:
+    return [
+        f"cell {cell.id} is kept with an error" for cell in code(kept) if failed(cell)
+    ]
+
+
+def missing_outputs(kept: NotebookNode, fresh: NotebookNode) -> list[str]:
+    """Say where a kept notebook has other kinds of outputs than a fresh run."""
+    found = []
+    for old, new in zip(code(kept), code(fresh), strict=True):
+        wanted = [] if "exercise" in tags(new) else new.outputs
+        kinds = [o.output_type for o in old.outputs], [o.output_type for o in wanted]
+        if kinds[0] != kinds[1]:
+            found.append(
+                f"cell {old.id} is kept with {kinds[0]}, a run gives {kinds[1]}"
+            )
+    return found
+
+
+def absolute_paths(kept: NotebookNode) -> list[str]:
+    found = (match for text in texts(kept) for match in ABSOLUTE.finditer(text))
+    return [
+        f"holds an absolute path: {match.string[match.start() :][:40]!r}"
+        for match in found
+    ]
+
+
+def traces_of_the_run(kept: NotebookNode) -> list[str]:
+    """Say what is kept that tells of one run: times, versions, an editor's state."""
+    odd = kept.metadata.keys() - {"kernelspec", "language_info"}
+    found = [f"has metadata {name!r}" for name in sorted(odd)]
+    if kept.metadata.get("kernelspec", {}).get("name") != "python3":
+        found.append("is not for the kernel python3")
+    if "version" in kept.metadata.get("language_info", {}):
+        found.append("keeps the version of the Python that ran it")
+    for cell in kept.cells:
+        found += [
+            f"cell {cell.id} has metadata {name!r}"
+            for name in sorted(cell.metadata.keys() - METADATA)
+        ]
+    for cell in code(kept):
+        found += [
+            f"cell {cell.id} has metadata on an output"
+            for output in cell.outputs
+            if output.get("metadata")
+        ]
+    return found
+
+
+def bad_exercises(fresh: NotebookNode) -> list[str]:
+    """Say which exercise does not teach; `fresh` is of a run that attempted them."""
+    cells = fresh.cells
+    marked = [n for n, cell in enumerate(cells) if "exercise" in tags(cell)]
+    found = [] if len(marked) >= 3 else [f"has {len(marked)} exercises, not three"]
+    found += [
+        f"cell {cell.id} is a solution without an exercise right above"
+        for n, cell in enumerate(cells)
+        if "solution" in tags(cell) and n - 1 not in marked
+    ]
+    for n in marked:
+        task, answer = cells[n], cells[min(n + 1, len(cells) - 1)]
+        if not failed(task):
+            found.append(f"exercise {task.id} passes unsolved")
+        if "solution" not in tags(answer):
+            found.append(f"exercise {task.id} has no solution right below")
+            continue
+        if failed(answer) or not answer.outputs:
+            found.append(f"solution {answer.id} does not say that it passed")
+        if not answer.metadata.get("jupyter", {}).get("source_hidden"):
+            found.append(f"solution {answer.id} is not folded")
+        checks = [cell.source.partition(CHECKS)[2] for cell in (task, answer)]
+        if not checks[0] or checks[0] != checks[1]:
+            found.append(f"exercise {task.id} and its solution check different things")
+    return found
+
+
+def imported(notebook: NotebookNode) -> set[str]:
+    """Give the modules of `recipes` that a notebook imports, by their dotted names."""
+    names = set[str]()
+    for cell in code(notebook):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                from_package = (ROOT / node.module.replace(".", "/")).is_dir()
+                names |= {
+                    f"{node.module}.{alias.name}" if from_package else node.module
+                    for alias in node.names
+                }
+    return {name for name in names if name.startswith("recipes.")}
+
+
+def unknown_recipes(notebook: NotebookNode) -> list[str]:
+    return [
+        f"imports {name}, which does not exist"
+        for name in sorted(imported(notebook))
+        if not (ROOT / name.replace(".", "/")).with_suffix(".py").exists()
+    ]
+
+
+def orphans(notebooks: list[NotebookNode]) -> list[str]:
+    used = set[str]().union(*map(imported, notebooks))
+    return [
+        f"no notebook imports recipes.{recipe.slug}"
+        for recipe in recipes()
+        if f"recipes.{recipe.slug}" not in used
+    ]
+
+
+def accept(path: Path, complaints: list[str]) -> None:
+    __tracebackhide__ = True
+    if complaints:
+        pytest.fail("\n".join(f"{path.name} {it}" for it in complaints), pytrace=False)
+
+
+def test_there_are_notebooks() -> None:
+    assert PATHS
+
+
+@every_notebook
+def test_it_runs_from_a_fresh_kernel(path: Path) -> None:
+    try:
+        attempted(path)
+    except CellExecutionError as error:
+        accept(path, [f"fails: {error.ename}: {error.evalue}"])
+
+
+@every_notebook
+def test_it_is_kept_with_its_outputs_and_without_errors(path: Path) -> None:
+    kept = read(path)
+    accept(path, errors(kept) + missing_outputs(kept, attempted(path)))
+
+
+@every_notebook
+def test_it_is_portable_and_tells_of_no_run(path: Path) -> None:
+    accept(path, absolute_paths(read(path)) + traces_of_the_run(read(path)))
+
+
+@every_notebook
+def test_it_is_small(path: Path) -> None:
+    size = path.stat().st_size
+    accept(path, [f"is {size:,} bytes"] if size >= LARGEST else [])
+
+
+@every_notebook
+def test_its_exercises_fail_until_done_and_its_solutions_pass(path: Path) -> None:
+    accept(path, bad_exercises(attempted(path)))
+
+
+@every_notebook
+def test_it_imports_recipes_that_exist(path: Path) -> None:
+    accept(path, unknown_recipes(read(path)))
+
+
+def test_every_recipe_is_in_a_notebook() -> None:
+    assert orphans([read(path) for path in PATHS]) == []
+
+
+# The rules refuse what they should.
+
+
+def cell(
+    source: str, *outputs: NotebookNode, tag: str = "", **metadata: object
+) -> NotebookNode:
+    made = nbformat.NotebookNode(
+        cell_type="code",
+        id=tag or "main",
+        source=source,
+        outputs=list(outputs),
+        execution_count=None,
+        metadata=nbformat.NotebookNode(metadata),
+    )
+    if tag:
+        made.metadata["tags"] = [tag]
+    return made
+
+
+def book(*cells: NotebookNode) -> NotebookNode:
+    node = nbformat.NotebookNode
+    metadata = node(kernelspec=node(name="python3"), language_info=node(name="python"))
+    return node(cells=list(cells), metadata=metadata, nbformat=4, nbformat_minor=5)
+
+
+def says(text: str) -> NotebookNode:
+    return nbformat.NotebookNode(output_type="stream", name="stdout", text=text)
+
+
+def fails() -> NotebookNode:
+    return nbformat.NotebookNode(
+        output_type="error", ename="ValueError", evalue="no tea", traceback=[]
+    )
+
+
+def lesson() -> NotebookNode:
+    """Make a notebook with three good exercises."""
+    cells = []
+    for name in ("a", "b", "c"):
+        task = cell(f"{name} = 0\n# Checks\nassert {name}", fails(), tag="exercise")
+        answer = cell(
+            f"{name} = 1\n# Checks\nassert {name}",
+            says("passed"),
+            tag="solution",
+            jupyter={"source_hidden": True},
+        )
+        cells += [task, answer]
+    return book(*cells)
+
+
+def test_a_good_notebook_is_not_refused() -> None:
+    good = lesson()
+    assert bad_exercises(good) == traces_of_the_run(good) == absolute_paths(good) == []
+
+
+def test_a_kept_error_is_refused() -> None:
+    assert errors(book(cell("", fails()))) == ["cell main is kept with an error"]
+
+
+def test_a_notebook_kept_without_outputs_is_refused() -> None:
+    kept, fresh = book(cell("print(1)")), book(cell("print(1)", says("1")))
+    message = "cell main is kept with [], a run gives ['stream']"
+    assert missing_outputs(kept, fresh) == [message]
+
+
+@pytest.mark.parametrize(
+    "notebook",
+    [
+        book(cell("open('/home/ada/orders.csv')")),
+        book(cell("", says("File /root/x.py"))),
+        book(cell("", says("'/tmp/x'"))),
+        book(cell("", says("C:\\Users\\ada"))),
+        book(cell("", papermill={"input_path": "/work/x.ipynb"})),
+    ],
+)
+def test_an_absolute_path_is_refused(notebook: NotebookNode) -> None:
+    assert "holds an absolute path" in absolute_paths(notebook)[0]
+
+
+def test_a_url_or_a_route_is_no_absolute_path() -> None:
+    routes = "http://127.0.0.1:8000/tmp /async/1 data:\\n ./work recipes/home"
+    assert absolute_paths(book(cell("", says(routes)))) == []
+
+
+def test_execution_timestamps_are_refused() -> None:
+    times = {"iopub.status.busy": "2026-01-01T09:00:00Z"}
+    notebook = book(cell("", execution=times))
+    assert traces_of_the_run(notebook) == ["cell main has metadata 'execution'"]
+
+
+def spoil(change: Callable[[list[NotebookNode]], object]) -> list[str]:
+    notebook = deepcopy(lesson())
+    change(notebook.cells)
+    return bad_exercises(notebook)
+
+
+def test_an_exercise_that_passes_unsolved_is_refused() -> None:
+    assert spoil(lambda cells: cells[0].outputs.clear()) == [
+        "exercise exercise passes unsolved"
+    ]
+
+
+def test_an_exercise_without_a_solution_is_refused() -> None:
+    assert "exercise exercise has no solution right below" in spoil(
+        lambda cells: cells.pop()
+    )
+
+
+def test_a_solution_that_fails_is_refused() -> None:
+    assert spoil(lambda cells: cells[1].update(outputs=[fails()])) == [
+        "solution solution does not say that it passed"
+    ]
+
+
+def test_a_solution_that_lies_open_is_refused() -> None:
+    assert spoil(lambda cells: cells[1].metadata.pop("jupyter")) == [
+        "solution solution is not folded"
+    ]
+
+
+def test_a_solution_with_other_checks_is_refused() -> None:
+    assert spoil(lambda cells: cells[1].update(source="a = 1")) == [
+        "exercise exercise and its solution check different things"
+    ]
+
+
+def test_two_exercises_are_too_few() -> None:
+    def drop(cells: list[NotebookNode]) -> None:
+        del cells[:2]
+
+    assert spoil(drop) == ["has 2 exercises, not three"]
+
+
+def test_a_recipe_that_does_not_exist_is_refused() -> None:
+    notebook = book(cell("import recipes.tea\nfrom recipes.pitfalls import pot"))
+    assert unknown_recipes(notebook) == [
+        "imports recipes.pitfalls.pot, which does not exist",
+        "imports recipes.tea, which does not exist",
+    ]
+
+
+def test_a_recipe_that_no_notebook_imports_is_an_orphan() -> None:
+    others = [book(cell("from recipes import csv_export\nimport recipes.sse_basic"))]
+    complaints = orphans(others)
+    assert "no notebook imports recipes.plain_text" in complaints
+    assert not any("csv_export" in it or "sse_basic" in it for it in complaints)
+
+
+def test_a_cell_that_fails_stops_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "broken.ipynb"
+    write: Callable[..., None] = nbformat.write
+    write(book(cell("raise ValueError('no tea')")), path)
+    with pytest.raises(CellExecutionError, match="no tea"):
+        run(path)
+
+
+def test_a_run_leaves_exercises_alone_unless_they_are_attempted(tmp_path: Path) -> None:
+    path = tmp_path / "course.ipynb"
+    write: Callable[..., None] = nbformat.write
+    source = cell("import os; os.environ['TEA']", tag="exercise", execution={"a": "b"})
+    write(book(source, cell("print('passed')", says("long ago"))), path)
+    untouched, main = run(path).cells
+    assert (untouched.outputs, untouched.execution_count) == ([], None)
+    assert untouched.metadata == {"tags": ["exercise"]}
+    assert [output.text for output in main.outputs] == ["passed\n"]
+    assert failed(run(path, attempt=True).cells[0])
