@@ -1,0 +1,1 @@
+"""Providers of language models that run on this machine, without a key."""
