@@ -4,6 +4,8 @@ import contextlib
 import errno
 import socket
 import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cookbook import catalog, site
+from cookbook.llm import local, provider
 
 HOST = "127.0.0.1"
 
@@ -48,6 +51,25 @@ def until_stopped(server: uvicorn.Server, listener: socket.socket) -> None:
     console.print("Stopped.")
 
 
+@contextlib.contextmanager
+def provider_for(slugs: Iterable[str]) -> Iterator[Callable[[], None]]:
+    """Begin to start a provider if one of the recipes talks to a language model.
+
+    The block gets a function that waits for the provider and says who it is.
+    """
+    with contextlib.ExitStack() as stack:
+        needed = provider.needed(slugs)
+        promise = stack.enter_context(provider.starting()) if needed else None
+
+        def ready() -> None:
+            if promise:
+                with console.status("Starting the language model …"):
+                    who = stack.enter_context(provider.visible(promise.result()))
+                console.print(who.description, markup=False, soft_wrap=True)
+
+        yield ready
+
+
 def bring_up_to_date() -> None:
     """Build the site if it is stale, or end with what mkdocs said."""
     if not site.is_stale():
@@ -65,13 +87,16 @@ def bring_up_to_date() -> None:
 @app.command("serve")
 def serve(port: Port = 8000) -> None:
     """Serve the site and every recipe, in one process."""
-    with listen(port, f"make serve PORT={port % 65535 + 1}") as listener:
+    slugs = [recipe.slug for recipe in catalog.recipes()]
+    with (
+        listen(port, f"make serve PORT={port % 65535 + 1}") as listener,
+        provider_for(slugs) as provider_is_ready,
+    ):
         bring_up_to_date()
+        provider_is_ready()
         with console.status("Starting the recipes …"):
             server = site.Server(site.create_app())
-        console.print(
-            f"Serving {len(catalog.recipes())} recipes and the site:", end=" "
-        )
+        console.print(f"Serving {len(slugs)} recipes and the site:", end=" ")
         console.print(f"[bold]http://{HOST}:{port}[/]")
         console.print("Ctrl-C stops it")
         until_stopped(server, listener)
@@ -94,7 +119,8 @@ def run(slug: Slug, port: Port = 8000) -> None:
     except LookupError as error:
         raise fail(str(error.args[0])) from None
     again = f"cookbook run {slug} --port {port % 65535 + 1}"
-    with listen(port, again) as listener:
+    with listen(port, again) as listener, provider_for([slug]) as provider_is_ready:
+        provider_is_ready()
         summary = escape(recipe.summary)
         console.print(f"Serving [bold]{slug}[/]: {summary}", soft_wrap=True)
         for line in recipe.tries:
@@ -102,6 +128,72 @@ def run(slug: Slug, port: Port = 8000) -> None:
             console.print("  " + request, soft_wrap=True, markup=False)
         console.print("Ctrl-C stops it")
         until_stopped(site.Server(site.HangUp(recipe.load()), "info"), listener)
+
+
+@app.command("llm")
+def llm(
+    port: Port = 8001,
+    scripted: Annotated[
+        bool, typer.Option("--scripted", help="Serve scenarios, not the model.")
+    ] = False,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Your own scenarios.", exists=True, dir_okay=False),
+    ] = None,
+) -> None:
+    """Serve a small language model on this machine, or `--scripted [FILE]`."""
+    if file and not scripted:
+        raise typer.BadParameter("it belongs to --scripted", param_hint="FILE")
+    option = " --scripted" if scripted else ""
+    again = f"cookbook llm{option} --port {port % 65535 + 1}"
+    # llama.cpp takes a number, not a socket: this one only shows that the port is free.
+    listen(port, again).close()
+    reason = None if scripted else serve_local(port)
+    if reason:
+        why = f"The scripted provider serves instead. {reason}"
+        console.print(why, markup=False, soft_wrap=True)
+    if scripted or reason:
+        with listen(port, again) as listener:
+            serve_scripted(listener, file)
+    console.print("Stopped.")
+
+
+def serve_local(port: int) -> str | None:
+    """Serve the local model until Ctrl-C, or give the reason why it cannot run."""
+    if reason := local.available():
+        return reason
+    with contextlib.ExitStack() as stack:
+        try:
+            with console.status("Loading the model …"):
+                model = stack.enter_context(local.running(port))
+        except (OSError, RuntimeError) as error:
+            return str(error)
+        introduce(f"the language model [bold]{model.model}[/]", model.url)
+        with contextlib.suppress(KeyboardInterrupt):
+            code = model.process.wait()
+            raise fail(f"The model's process ended with code {code}.")
+    return None
+
+
+def serve_scripted(listener: socket.socket, file: Path | None) -> None:
+    """Serve the scripted provider until Ctrl-C."""
+    from cookbook.llm import scripted
+
+    port = listener.getsockname()[1]
+    scenarios = f"the scenarios of {file}" if file else "the cookbook's scenarios"
+    introduce(escape(scenarios), f"http://{HOST}:{port}")
+    with contextlib.suppress(KeyboardInterrupt):
+        scripted.run(listener, file)
+
+
+def introduce(what: str, url: str) -> None:
+    """Say what is served where, and what makes the official SDKs find it."""
+    console.print(f"Serving {what}: [bold]{url}[/]", soft_wrap=True)
+    console.print("It speaks OpenAI chat completions, OpenAI Responses,", end=" ")
+    console.print("Anthropic Messages. Where you use it:")
+    for name, value in local.environment(url).items():
+        console.print(f"  export {name}={value}", markup=False, soft_wrap=True)
+    console.print("Ctrl-C stops it")
 
 
 if __name__ == "__main__":

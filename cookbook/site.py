@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cookbook.catalog import ROOT, recipes
+from cookbook.llm import provider
 
 BUILT = ROOT / "site"
 Lifespan = AbstractAsyncContextManager[Mapping[str, Any] | None]
@@ -112,7 +113,10 @@ def create_app(site: Path = BUILT) -> HangUp:
             yield
 
     def index(_: Request) -> Response:
-        return JSONResponse({"recipes": list(mounted)})
+        who = provider.current()
+        public = ("kind", "description", "model")
+        answers = {name: getattr(who, name) for name in public} if who else None
+        return JSONResponse({"recipes": list(mounted), "provider": answers})
 
     routes = [
         Route("/live/index.json", index),
