@@ -8,6 +8,7 @@ Run it:   uvicorn recipes.llm_openai:app
 Try it:   curl -N 'http://127.0.0.1:8000/answer?prompt=Why+is+tea+hot'
 """
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,12 +18,12 @@ import openai
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from openai.types import ChatModel, CompletionUsage
-from openai.types.chat import ChatCompletionChunk
+from openai.types import ChatModel, CompletionUsage, chat
 from pydantic import BaseModel
 
+SILENCE = 30.0  # seconds without a byte after which the provider counts as dead
 Prompt = Annotated[str, Query(min_length=1, max_length=2000)]
-Chunks = openai.AsyncStream[ChatCompletionChunk]
+Chunks = openai.AsyncStream[chat.ChatCompletionChunk]
 
 
 class Start(BaseModel):
@@ -55,24 +56,23 @@ class Failed(BaseModel):
 
 # --8<-- [start:producer]
 async def answer(chunks: Chunks) -> AsyncIterator[Start | Token | Done | Failed]:
-    """Turn the provider's chunks into events of our own."""
-    started, finish_reason, usage, failure = False, None, None, "truncated"
+    """Turn the provider's chunks into events; the last one tells how it went."""
+    start, finish_reason, usage, failure = None, None, None, "truncated"
     try:
         async for chunk in chunks:
-            if not started:
-                started = True
-                yield Start(id=chunk.id, model=chunk.model)
+            if not start:
+                yield (start := Start(id=chunk.id, model=chunk.model))
             usage = chunk.usage or usage
             for choice in chunk.choices:  # The chunk with the usage has none.
                 finish_reason = choice.finish_reason or finish_reason
-                if choice.delta.content:  # None in the first chunk and in the last.
-                    yield Token(text=choice.delta.content)
-    except (openai.APIError, ValueError):  # ValueError: what came was no JSON.
+                if text := choice.delta.content or choice.delta.refusal:  # Often None.
+                    yield Token(text=text)
+    except Exception:  # Whatever it was, the reader is told, and not cut off.
+        logging.getLogger(__name__).exception("The provider failed")
         failure, finish_reason = "provider", None
-    if finish_reason:
-        yield Done(finish_reason=finish_reason, usage=usage)
-    else:  # A stream that was cut ends like a complete one, but for this field.
-        yield Failed(type=failure, message="The answer broke off.", retryable=True)
+    failed = Failed(type=failure, message="The answer broke off.", retryable=True)
+    # A stream that was cut ends like a complete one, but for this field.
+    yield Done(finish_reason=finish_reason, usage=usage) if finish_reason else failed
 
 
 # --8<-- [end:producer]
@@ -80,8 +80,8 @@ async def answer(chunks: Chunks) -> AsyncIterator[Start | Token | Done | Failed]
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Keep one client, with its connections, as long as the application runs."""
-    key = os.environ.get("OPENAI_API_KEY", "")
-    async with openai.AsyncOpenAI(api_key=key, timeout=30) as client:  # s, per chunk
+    key = os.environ.get("OPENAI_API_KEY") or "none"  # The SDK insists on one.
+    async with openai.AsyncOpenAI(api_key=key, timeout=SILENCE) as client:
         yield {"client": client}
 
 
@@ -90,9 +90,9 @@ app = FastAPI(title="llm_openai", lifespan=lifespan)
 
 async def open_chunks(request: Request, prompt: Prompt) -> AsyncIterator[Chunks]:
     """Begin the answer while a status can still say no, and close it in any case."""
-    client: openai.AsyncOpenAI = request.state.client
-    if not client.api_key:
+    if not any(map(os.environ.get, ("OPENAI_API_KEY", "OPENAI_BASE_URL"))):
         raise HTTPException(503, "No model: run `cookbook llm`, or set OPENAI_API_KEY.")
+    client: openai.AsyncOpenAI = request.state.client
     try:
         chunks = await client.chat.completions.create(
             model=os.environ.get("OPENAI_MODEL") or get_args(ChatModel)[0],
