@@ -182,15 +182,17 @@ def serve_scripted(listener: socket.socket, file: Path | None) -> None:
     port = listener.getsockname()[1]
     scenarios = f"the scenarios of {file}" if file else "the cookbook's scenarios"
     introduce(escape(scenarios), f"http://{HOST}:{port}")
-    with contextlib.suppress(KeyboardInterrupt):
-        scripted.run(listener, file)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            scripted.run(listener, file)
+    except (OSError, ValueError) as error:
+        raise fail(f"The scenarios cannot be read: {error}") from None
 
 
 def introduce(what: str, url: str) -> None:
     """Say what is served where, and what makes the official SDKs find it."""
     console.print(f"Serving {what}: [bold]{url}[/]", soft_wrap=True)
-    console.print("It speaks OpenAI chat completions, OpenAI Responses,", end=" ")
-    console.print("Anthropic Messages. Where you use it:")
+    console.print("OpenAI's and Anthropic's libraries, and every recipe, find it by")
     for name, value in local.environment(url).items():
         console.print(f"  export {name}={value}", markup=False, soft_wrap=True)
     console.print("Ctrl-C stops it")
