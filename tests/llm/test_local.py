@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -196,6 +197,32 @@ async def test_clients_that_leave_free_their_slots(model: local.Local) -> None:
         metrics = (await http.get("/metrics")).text
     deferred = [line for line in metrics.splitlines() if "requests_deferred " in line]
     assert deferred[-1].split()[-1] == "0"
+
+
+async def predicted(http: httpx2.AsyncClient) -> int:
+    """Wait until nobody is answered; tell how many tokens were made in all."""
+    while any(await slots(http)):
+        pass
+    metrics = (await http.get("/metrics")).text
+    return int(re.findall(r"^llamacpp:tokens_predicted_total (\d+)", metrics, re.M)[0])
+
+
+async def test_only_a_stream_ends_when_its_client_leaves(model: local.Local) -> None:
+    limit = 60
+    made: dict[bool, int] = {}
+    async with httpx2.AsyncClient(base_url=model.url) as http:
+        for stream in (True, False):
+            before = await predicted(http)
+            body = {"messages": MESSAGES, "stream": stream, "max_tokens": limit}
+            asked = asyncio.create_task(
+                http.post("/v1/chat/completions", json=body | ENDLESS)
+            )
+            while not any(await slots(http)):
+                pass
+            asked.cancel()
+            made[stream] = await predicted(http) - before
+    assert made[True] < limit
+    assert made[False] == limit
 
 
 async def test_every_slot_has_the_whole_context(model: local.Local) -> None:
