@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from email.message import Message
 from email.parser import BytesHeaderParser
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -64,7 +65,7 @@ def exchange(address: str, path: str) -> Iterator[str]:
         connection.sendall(request.encode("ascii"))
         started = time.perf_counter()
         with connection.makefile("rb") as stream:
-            yield stream.readline().decode("ascii").rstrip()
+            yield read_line(stream).decode("ascii").rstrip()
             head = read_head(stream)
             yield from (f"{k}: {v}" for k, v in head.items() if k.lower() != "date")
             yield ""
@@ -84,9 +85,17 @@ def exchange(address: str, path: str) -> Iterator[str]:
                 yield f"sha256 {digest.hexdigest()}"
 
 
+def read_line(stream: BinaryIO) -> bytes:
+    """Read one line. Raises EOFError if the answer breaks off."""
+    line = stream.readline()
+    if not line.endswith(b"\r\n"):
+        raise EOFError("the answer broke off")
+    return line
+
+
 def read_head(stream: BinaryIO) -> Message:
     """Read the header fields, up to the empty line."""
-    lines = list(iter(stream.readline, b"\r\n"))
+    lines = list(iter(partial(read_line, stream), b"\r\n"))
     return BytesHeaderParser().parsebytes(b"".join(lines))
 
 
@@ -95,9 +104,9 @@ def read_chunks(stream: BinaryIO, head: Message) -> Iterator[bytes]:
     if "content-length" in head:
         yield stream.read(int(head["content-length"]))
     elif head.get("transfer-encoding") == "chunked":
-        while size := int(stream.readline(), 16):
+        while size := int(read_line(stream), 16):
             yield stream.read(size)
-            stream.readline()
+            read_line(stream)
 
 
 def show(chunk: bytes, charset: str) -> list[str]:

@@ -58,6 +58,12 @@ async def cut() -> StreamingResponse:
     return StreamingResponse(body())
 
 
+@app.get("/refused")
+async def refused() -> Response:
+    # The server drops the connection: a header field is one line.
+    return Response(headers={"Tea": "green\r\nor black"})
+
+
 @app.get("/silent")
 async def silent() -> None:
     await asyncio.Event().wait()
@@ -88,10 +94,6 @@ def body(lines: list[str]) -> list[str]:
     return lines[lines.index("") + 1 :]
 
 
-def digest(content: bytes) -> str:
-    return f"sha256 {hashlib.sha256(content).hexdigest()}"
-
-
 def test_a_chunk_of_the_server_is_a_chunk_of_the_transcript(record: Exchange) -> None:
     assert record("/chunks/lines") == [
         "HTTP/1.1 200 OK",
@@ -111,7 +113,6 @@ def test_a_chunk_of_the_server_is_a_chunk_of_the_transcript(record: Exchange) ->
         "-, 12 bytes",
         "  no line feed\\",
         "-, end: 5 chunks, 30 bytes",
-        digest(b"".join(CHUNKS["/lines"])),
     ]
 
 
@@ -130,14 +131,12 @@ def test_a_long_chunk_is_shortened_but_counted_and_digested_whole(
         "-, 5 bytes",
         "  tail",
         f"-, end: 3 chunks, {size + 10:,} bytes",
-        digest(b"".join(CHUNKS["/many"])),
+        f"sha256 {hashlib.sha256(b''.join(CHUNKS['/many'])).hexdigest()}",
     ]
 
 
 def test_the_charset_of_the_response_is_used(record: Exchange) -> None:
-    lines = body(record("/latin"))
-    assert lines[:2] == ["-, 6 bytes", "  crème"]
-    assert lines[-1] == digest(b"cr\xe8me\n")
+    assert body(record("/latin"))[:2] == ["-, 6 bytes", "  crème"]
 
 
 def test_a_response_with_a_length_is_one_chunk_and_its_date_is_left_out(
@@ -151,7 +150,6 @@ def test_a_response_with_a_length_is_one_chunk_and_its_date_is_left_out(
         "  a",
         "  b",
         "-, end: 1 chunks, 4 bytes",
-        digest(b"a\nb\n"),
     ]
 
 
@@ -164,12 +162,15 @@ def test_a_response_without_a_body_has_no_chunks(
 ) -> None:
     lines = record(path)
     assert lines[0] == status
-    assert body(lines) == ["-, end: 0 chunks, 0 bytes", digest(b"")]
+    assert body(lines) == ["-, end: 0 chunks, 0 bytes"]
 
 
-def test_a_response_that_breaks_off_fails_the_recording(record: Exchange) -> None:
-    with pytest.raises(EOFError, match="/cut broke off after 1 chunks"):
-        record("/cut")
+@pytest.mark.parametrize("path", ["/cut", "/refused"])
+def test_a_response_that_breaks_off_fails_the_recording(
+    record: Exchange, path: str
+) -> None:
+    with pytest.raises(EOFError, match="the answer broke off"):
+        record(path)
 
 
 @pytest.mark.parametrize("path", ["/silent", "/stalled"])
