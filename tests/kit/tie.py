@@ -28,7 +28,6 @@ PART_OF = {"pydantic": "fastapi", "starlette": "fastapi"}  # comes with
 INCLUDE = re.compile(r'^\s*--8<-- "([^":]+)(?::([\w-]+))?"\s*$')
 FENCE = re.compile(r"^( *)(```+)(\w*).*?\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 START = re.compile(r"--8<-- \[start:([\w-]+)\]")
-IMPORT = re.compile(r"\b(?:from|import) recipes(?:\.| import )(\w+)")
 PANEL = re.compile(r'<live-panel recipe="([^"]*)" path="([^"]*)">')
 COMMANDS = {"jupyter lab notebooks"}  # that are no recipe's, and run as they stand
 
@@ -38,10 +37,18 @@ def stems(root: Path, pattern: str) -> set[str]:
     return {path.stem for path in root.glob(pattern) if not path.name.startswith("_")}
 
 
-def code_of(notebook: Path) -> str:
-    """Give the code of a notebook."""
+def recipes_of(notebook: Path) -> set[str]:
+    """Name the recipes that a notebook imports."""
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = [name.split(".")[1] for name in found if name.startswith("recipes.")]
+    return set(ours) - {"pitfalls"}
 
 
 def pages(root: Path) -> list[Path]:
@@ -53,7 +60,7 @@ def rooms(root: Path) -> dict[str, set[str]]:
     """Say which recipes each room knows."""
     nav = (root / "mkdocs.yml").read_text("utf-8")
     index = (root / "docs/index.md").read_text("utf-8")
-    notebooks = "\n".join(map(code_of, sorted(root.glob("notebooks/*.ipynb"))))
+    used = [recipes_of(path) for path in root.glob("notebooks/*.ipynb")]
     tests = {name.removeprefix("test_") for name in stems(root, "tests/recipes/*.py")}
     return {
         "page docs/recipes/{}.md": stems(root, "docs/recipes/*.md"),
@@ -63,7 +70,7 @@ def rooms(root: Path) -> dict[str, set[str]]:
         "link on docs/index.md to recipes/{}.md": set(
             re.findall(r"\(recipes/(\w+)\.md\)", index)
         ),
-        "notebook that imports recipes.{}": set(IMPORT.findall(notebooks)),
+        "notebook that imports recipes.{}": set().union(*used),
     }
 
 
