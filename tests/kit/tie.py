@@ -29,7 +29,9 @@ INCLUDE = re.compile(r'^\s*--8<-- "([^":]+)(?::([\w-]+))?"\s*$')
 FENCE = re.compile(r"^( *)(```+)(\w*).*?\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 START = re.compile(r"--8<-- \[start:([\w-]+)\]")
 PANEL = re.compile(r'<live-panel recipe="([^"]*)" path="([^"]*)">')
-COMMANDS = {"jupyter lab notebooks"}  # that are no recipe's, and run as they stand
+COMMANDS = {
+    ".venv/bin/jupyter lab notebooks"
+}  # that are no recipe's, and run as they stand
 
 
 def stems(root: Path, pattern: str) -> set[str]:
