@@ -252,7 +252,9 @@ def command(port: int) -> list[str]:
 
 def cookbook_serve(tree: Path) -> AbstractContextManager[Server]:
     port = free_port()
-    return servers.serve(command(port), port, cwd=tree)
+    # As for most people: an import writes `__pycache__`.
+    env = {"PYTHONDONTWRITEBYTECODE": ""}
+    return servers.serve(command(port), port, cwd=tree, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +327,13 @@ def test_the_page_of_a_recipe_finds_its_streams_below_the_mount(
 
 
 @of_a_process
+def test_a_recipe_is_found_without_the_last_slash_as_well(
+    client: httpx2.Client,
+) -> None:
+    answer = client.get("/live/sse_basic")
+    assert (answer.status_code, answer.headers["location"]) == (307, "sse_basic/")
+
+
 def test_nothing_listens_but_on_this_machine(server: Server) -> None:
     connections = psutil.Process(server.process.pid).net_connections("inet")
     listening = [c.laddr for c in connections if c.status == psutil.CONN_LISTEN]
@@ -357,7 +366,7 @@ def test_a_signal_ends_it_in_two_seconds_with_streams_open(
         starting.expect("Ctrl-C stops it")
         for path in OPEN:
             streams.enter_context(raw_get(starting.port, path)).chunk()
-        # A client that reads no further, so that the server cannot get rid of its bytes.
+        # A client that reads no further: the server cannot get rid of its bytes.
         flood = streams.enter_context(raw_get(starting.port, "/live/endless/flood"))
         assert int(flood.stream.readline(), 16) == FLOOD
         # To the whole group, as a terminal does.
