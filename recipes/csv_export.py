@@ -69,8 +69,9 @@ def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
     yield buffer.getvalue().encode("utf-8-sig" if bom else "utf-8")
     buffer.seek(buffer.truncate(0))
     for no, placed_at, who, what, quantity, price in table:
-        texts = as_text(who), as_text(what)  # What people typed; -5.00 is a number.
-        writer.writerow((no, placed_at.isoformat(), *texts, quantity, price))
+        # Only what people typed needs as_text; a price of -5.00 is a number.
+        row = no, placed_at.isoformat(), as_text(who), as_text(what), quantity, price
+        writer.writerow(row)
         if buffer.tell() >= CHUNK:
             yield buffer.getvalue().encode()
             buffer.seek(buffer.truncate(0))
