@@ -21,7 +21,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from cookbook.background import serving
-from cookbook.catalog import ROOT, Recipe, recipes
+from cookbook.catalog import ROOT, Recipe, Request, recipes
 
 HEAD, TAIL = 5, 1  # lines that are kept of a chunk too long to show
 WAIT = 5.0  # seconds without a byte before a recording fails
@@ -47,22 +47,26 @@ def record(recipe: Recipe) -> str:
     """Run a recipe and write down every request that its docstring names."""
     parts = []
     with serving(recipe.load()) as address:
-        list(exchange(address, "/openapi.json"))  # so that no recording times start-up
-        for line, path in zip(recipe.tries, recipe.paths, strict=True):
-            body = "\n".join(exchange(address, path))
-            name = section(path)
+        # So that no recording times the start-up.
+        list(exchange(address, Request("/openapi.json", None)))
+        for line, request in zip(recipe.tries, recipe.requests, strict=True):
+            body = "\n".join(exchange(address, request))
+            name = section(request.path)
             parts.append(
                 f"--8<-- [start:{name}]\n$ {line}\n{body}\n--8<-- [end:{name}]\n"
             )
     return "\n".join(parts)
 
 
-def exchange(address: str, path: str) -> Iterator[str]:
-    """Send one GET request and write down the answer, a line at a time."""
+def exchange(address: str, request: Request) -> Iterator[str]:
+    """Send one request and write down the answer, a line at a time."""
     url = urlsplit(address)
+    body = (request.body or "").encode()
+    asked = [f"{request.method} {request.path} HTTP/1.1", f"Host: {url.netloc}"]
+    if body:
+        asked += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     with socket.create_connection((url.hostname, url.port), WAIT) as connection:
-        request = f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\nAccept: */*\r\n\r\n"
-        connection.sendall(request.encode("ascii"))
+        connection.sendall("\r\n".join([*asked, "", ""]).encode("ascii") + body)
         started = time.perf_counter()
         with connection.makefile("rb") as stream:
             yield read_line(stream).decode("ascii").rstrip()

@@ -11,10 +11,10 @@ from starlette.responses import StreamingResponse
 
 from cookbook import transcript
 from cookbook.background import serving
-from cookbook.catalog import Recipe
+from cookbook.catalog import Recipe, Request
 from cookbook.transcript import exchange, show, without_times
 
-Exchange = Callable[[str], list[str]]
+Exchange = Callable[..., list[str]]
 
 CHUNKS = {
     "/lines": [b"one\ntwo\n", b"three\n", b"\xe2\x82", b"\xac\n", b"no line feed"],
@@ -37,6 +37,11 @@ async def chunks(name: str) -> StreamingResponse:
 async def latin() -> StreamingResponse:
     body = iter(["crème\n".encode("iso-8859-1")])
     return StreamingResponse(body, media_type="text/plain; charset=iso-8859-1")
+
+
+@app.post("/echo")
+async def echo(body: dict[str, str]) -> dict[str, str]:
+    return body
 
 
 @app.get("/whole")
@@ -87,11 +92,22 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def record(address: str) -> Exchange:
     """Give a function that records one request, without its times."""
-    return lambda path: without_times("\n".join(exchange(address, path))).splitlines()
+
+    def recorded(path: str, body: str | None = None) -> list[str]:
+        lines = exchange(address, Request(path, body))
+        return without_times("\n".join(lines)).splitlines()
+
+    return recorded
 
 
 def body(lines: list[str]) -> list[str]:
     return lines[lines.index("") + 1 :]
+
+
+def test_a_request_with_a_body_is_posted_as_json(record: Exchange) -> None:
+    lines = record("/echo", '{"item": "crème brûlée"}')
+    assert lines[0] == "HTTP/1.1 200 OK"
+    assert '{"item":"crème brûlée"}' in body(lines)[1]
 
 
 def test_a_chunk_of_the_server_is_a_chunk_of_the_transcript(record: Exchange) -> None:

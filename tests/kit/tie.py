@@ -8,7 +8,6 @@ import ast
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -122,7 +121,7 @@ def code_is_included(root: Path) -> Iterator[str]:
     for source in sorted((root / "recipes").glob("[!_]*.py")):
         recipe = catalog.read(source)
         known |= {recipe.run, *recipe.tries}
-        urls |= {urlsplit(path).path for path in recipe.paths}
+        urls |= {urlsplit(asked.path).path for asked in recipe.requests}
     makefile = (root / "Makefile").read_text("utf-8")
     known |= {f"make {name}" for name in re.findall(r"^(\w+):.*##", makefile, re.M)}
     for page in pages(root):
@@ -131,7 +130,7 @@ def code_is_included(root: Path) -> Iterator[str]:
             for line in filter(str.strip, body.splitlines()):
                 if language == "bash":
                     command = line.strip()
-                    asked = urlsplit(shlex.split(command)[-1])
+                    asked = urlsplit(catalog.request(command).path)
                     ours = command.startswith("curl ") and asked.path in urls
                     if command not in known and not ours:
                         yield f"{name}: no test knows the command {command!r}"
@@ -263,12 +262,13 @@ def a_docstring_says_how_to_run_and_try(root: Path) -> Iterator[str]:
             continue
         if recipe.run != f"uvicorn recipes.{path.stem}:app":
             yield f"{name}: the line Run it: starts another recipe"
-        for line, asked in zip(recipe.tries, recipe.paths, strict=True):
+        routes = re.findall(r'@app\.(get|post)\(\s*"([^"]+)"', path.read_text("utf-8"))
+        known = [(method, re.sub(r"\{[^}]+\}", "[^/]+", way)) for method, way in routes]
+        for line, asked in zip(recipe.tries, recipe.requests, strict=True):
             if not line.startswith("curl ") or "http://127.0.0.1:8000/" not in line:
                 yield f"{name}: {line!r} is no curl of port 8000 on this machine"
-            templates = re.findall(r'@app\.get\(\s*"([^"]+)"', path.read_text("utf-8"))
-            routes = [re.sub(r"\{[^}]+\}", "[^/]+", t) for t in templates]
-            if not any(re.fullmatch(r, urlsplit(asked).path) for r in routes):
+            wanted = asked.method.lower(), urlsplit(asked.path).path
+            if not any(m == wanted[0] and re.fullmatch(r, wanted[1]) for m, r in known):
                 yield f"{name}: the path of {line!r} is no route"
 
 
@@ -293,7 +293,9 @@ def a_page_can_be_read(root: Path) -> Iterator[str]:
             yield f"{name} has no live panel of its recipe"
         for slug, path in panels:
             source = root / "recipes" / f"{slug}.py"
-            if not source.exists() or path not in catalog.read(source).paths:
+            if not source.exists() or path not in [
+                asked.path for asked in catalog.read(source).requests
+            ]:
                 yield f"{name}: the panel asks for {path!r}, which {slug!r} never tries"
 
 
