@@ -44,9 +44,11 @@ OPENING = datetime(2026, 1, 1, 9, tzinfo=UTC)
 
 def orders(rows: int) -> Iterator[Order]:
     """Read the table, a row at a time; put your database cursor here."""
+    placed_at = OPENING
     for n in range(rows):
         who, what, price = CUSTOMERS[n % 4], ITEMS[n % 5], PRICES[n % 5]
-        yield Order(n + 1, OPENING + timedelta(seconds=n), who, what, n % 9 + 1, price)
+        yield Order(n + 1, placed_at, who, what, n % 9 + 1, price)
+        placed_at += timedelta(seconds=1)
 
 
 # --8<-- [start:cells]
