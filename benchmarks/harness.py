@@ -276,23 +276,29 @@ class Running:
             return  # Its input waits for it.
         deadline = time.monotonic() + START
         while time.monotonic() < deadline and self.process.poll() is None:
-            # The process writes at the same file position: look without moving it.
-            said = os.pread(self.log.fileno(), 100_000, 0).decode(errors="replace")
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)", said):
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)", self.said()):
                 self.port = int(found[1])
                 return
             time.sleep(0.05)
-        said = os.pread(self.log.fileno(), 100_000, 0).decode(errors="replace")
-        raise RuntimeError(f"{self.version.shown} did not start:\n{said}")
+        raise RuntimeError(f"{self.version.shown} did not start:\n{self.said()}")
+
+    def said(self) -> str:
+        """Read what the process has written so far."""
+        # It writes at the same file position: look without moving it.
+        return os.pread(self.log.fileno(), 1_000_000, 0).decode(errors="replace")
 
     def ask(self, n: int, keep: list[bytes] | None = None) -> Sample:
-        """Let the version make `n` units once."""
+        """Let the version make `n` units once; WrongBodyError if it does not."""
         before = self.cpu_seconds()
         if self.version.path is None:
             sample = self.ask_a_loop(n)
         else:
             path = self.version.path.format(n=n)
-            sample = fetch(self.port, path, self.version.end, keep)
+            try:
+                sample = fetch(self.port, path, self.version.end, keep)
+            except (WrongBodyError, OSError) as error:
+                name, said = self.version.name, self.said()
+                raise WrongBodyError(f"{name}: {error}\n{said}") from error
         return replace(sample, cpu_seconds=round(self.cpu_seconds() - before, 3))
 
     def ask_a_loop(self, n: int) -> Sample:

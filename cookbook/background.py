@@ -16,7 +16,9 @@ def serving(app: ASGIApp) -> Iterator[str]:
     The server listens on 127.0.0.1, on a port that is free, and ends with the block.
     """
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
+    # Named, since uvicorn takes some callables for applications of the ASGI before.
+    config = uvicorn.Config(app, interface="asgi3", log_level="error")
+    config.timeout_graceful_shutdown = 1  # seconds
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

@@ -12,6 +12,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -19,6 +20,18 @@ from fastapi import FastAPI
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 TABLE = re.compile(r"(?<=<!-- recipes -->\n).*?(?=<!-- end of recipes -->)", re.DOTALL)
+
+
+class Request(NamedTuple):
+    """What a `Try it:` line asks for; with a body, which is JSON, it is a POST."""
+
+    path: str  # with the query
+    body: str | None
+
+    @property
+    def method(self) -> str:
+        """The method that curl takes."""
+        return "GET" if self.body is None else "POST"
 
 
 @dataclass(frozen=True)
@@ -36,10 +49,9 @@ class Recipe:
         return ROOT / "recipes" / f"{self.slug}.py"
 
     @property
-    def paths(self) -> list[str]:
-        """What each `Try it:` line asks for: path and query."""
-        urls = [urlsplit(shlex.split(line)[-1]) for line in self.tries]
-        return [f"{url.path}?{url.query}".rstrip("?") for url in urls]
+    def requests(self) -> list[Request]:
+        """What each `Try it:` line asks for."""
+        return [request(line) for line in self.tries]
 
     def load(self) -> FastAPI:
         """Import the recipe and give its application."""
@@ -47,6 +59,14 @@ class Recipe:
         if not isinstance(app, FastAPI):
             raise TypeError(f"recipes/{self.slug}.py: `app` is no FastAPI application")
         return app
+
+
+def request(curl: str) -> Request:
+    """Read a curl command: its address, and what follows `--json`."""
+    words = shlex.split(curl)
+    url = urlsplit(next((word for word in words if word.startswith("http")), ""))
+    body = words[words.index("--json") + 1] if "--json" in words else None
+    return Request(f"{url.path}?{url.query}".rstrip("?"), body)
 
 
 def read(source: Path) -> Recipe:
@@ -61,8 +81,9 @@ def read(source: Path) -> Recipe:
     if not (summary and run and tries):
         missing = "a summary" if not summary else "Try it:" if run else "Run it:"
         raise ValueError(f"{source.name}: the docstring lacks {missing}")
-    requests = tuple(line.strip() for line in tries[1].splitlines())
-    return Recipe(source.stem, summary, run[1], requests)
+    # A backslash at the end of a docstring's line has joined it to the next.
+    lines = tuple(re.sub(" {2,}", " ", line.strip()) for line in tries[1].splitlines())
+    return Recipe(source.stem, summary, run[1], lines)
 
 
 def recipes() -> list[Recipe]:

@@ -148,7 +148,11 @@ async def execute(notebook: "NotebookNode", folder: Path, attempt: bool) -> None
     exercises = [(n, cell) for n, cell in cells if "exercise" in tags(cell)]
     place = {"metadata": {"path": str(folder)}}
     client = NotebookClient(
-        notebook, timeout=CELL, record_timing=False, resources=place
+        notebook,
+        timeout=CELL,
+        record_timing=False,
+        coalesce_streams=True,  # or where a text is cut depends on the moment
+        resources=place,
     )
     # It would warn of its own connections, which never leave this machine.
     client.extra_arguments = ["--log-level=ERROR"]

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -112,6 +112,9 @@ def create_app(site: Path = BUILT) -> HangUp:
                 recipe.state = dict(state or {})
             yield
 
+    def with_slash(request: Request) -> Response:
+        return RedirectResponse(f"{request.url.path.rpartition('/')[2]}/")
+
     def index(_: Request) -> Response:
         who = provider.current()
         public = ("kind", "description", "model")
@@ -120,6 +123,7 @@ def create_app(site: Path = BUILT) -> HangUp:
 
     routes = [
         Route("/live/index.json", index),
+        *(Route(f"/live/{slug}", with_slash) for slug in mounted),
         *(Mount(f"/live/{slug}", app) for slug, app in mounted.items()),
         Mount("/", StaticFiles(directory=site, html=True)),
     ]

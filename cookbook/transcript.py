@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator
 from email.message import Message
 from email.parser import BytesHeaderParser
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from cookbook.background import serving
-from cookbook.catalog import ROOT, Recipe, recipes
+from cookbook.catalog import ROOT, Recipe, Request, recipes
 
 HEAD, TAIL = 5, 1  # lines that are kept of a chunk too long to show
 WAIT = 5.0  # seconds without a byte before a recording fails
@@ -46,25 +47,29 @@ def record(recipe: Recipe) -> str:
     """Run a recipe and write down every request that its docstring names."""
     parts = []
     with serving(recipe.load()) as address:
-        list(exchange(address, "/openapi.json"))  # so that no recording times start-up
-        for line, path in zip(recipe.tries, recipe.paths, strict=True):
-            body = "\n".join(exchange(address, path))
-            name = section(path)
+        # So that no recording times the start-up.
+        list(exchange(address, Request("/openapi.json", None)))
+        for line, request in zip(recipe.tries, recipe.requests, strict=True):
+            body = "\n".join(exchange(address, request))
+            name = section(request.path)
             parts.append(
                 f"--8<-- [start:{name}]\n$ {line}\n{body}\n--8<-- [end:{name}]\n"
             )
     return "\n".join(parts)
 
 
-def exchange(address: str, path: str) -> Iterator[str]:
-    """Send one GET request and write down the answer, a line at a time."""
+def exchange(address: str, request: Request) -> Iterator[str]:
+    """Send one request and write down the answer, a line at a time."""
     url = urlsplit(address)
+    body = (request.body or "").encode()
+    asked = [f"{request.method} {request.path} HTTP/1.1", f"Host: {url.netloc}"]
+    if body:
+        asked += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     with socket.create_connection((url.hostname, url.port), WAIT) as connection:
-        request = f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\nAccept: */*\r\n\r\n"
-        connection.sendall(request.encode("ascii"))
+        connection.sendall("\r\n".join([*asked, "", ""]).encode("ascii") + body)
         started = time.perf_counter()
         with connection.makefile("rb") as stream:
-            yield stream.readline().decode("ascii").rstrip()
+            yield read_line(stream).decode("ascii").rstrip()
             head = read_head(stream)
             yield from (f"{k}: {v}" for k, v in head.items() if k.lower() != "date")
             yield ""
@@ -84,9 +89,17 @@ def exchange(address: str, path: str) -> Iterator[str]:
                 yield f"sha256 {digest.hexdigest()}"
 
 
+def read_line(stream: BinaryIO) -> bytes:
+    """Read one line. Raises EOFError if the answer breaks off."""
+    line = stream.readline()
+    if not line.endswith(b"\r\n"):
+        raise EOFError("the answer broke off")
+    return line
+
+
 def read_head(stream: BinaryIO) -> Message:
     """Read the header fields, up to the empty line."""
-    lines = list(iter(stream.readline, b"\r\n"))
+    lines = list(iter(partial(read_line, stream), b"\r\n"))
     return BytesHeaderParser().parsebytes(b"".join(lines))
 
 
@@ -95,9 +108,9 @@ def read_chunks(stream: BinaryIO, head: Message) -> Iterator[bytes]:
     if "content-length" in head:
         yield stream.read(int(head["content-length"]))
     elif head.get("transfer-encoding") == "chunked":
-        while size := int(stream.readline(), 16):
+        while size := int(read_line(stream), 16):
             yield stream.read(size)
-            stream.readline()
+            read_line(stream)
 
 
 def show(chunk: bytes, charset: str) -> list[str]:

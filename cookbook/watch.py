@@ -4,9 +4,10 @@
     print(stream)  # a table; in a notebook the stream shows itself, with a picture
 
 A client sees arrivals: what one read of the connection gave it. Over HTTP/1.1 a chunk
-that the server sends is one arrival, also when several come in one packet. A chunk of
-more than 64 KiB arrives in pieces, as the client reads no more at once. A body with a
-`Content-Length`, or by HTTP/2, arrives as the network cuts it.
+that the server sends is one arrival, also when several come in one packet. The client
+reads at most 64 KiB at once: a chunk that is longer, or that the end of a read cuts,
+arrives in pieces. A body with a `Content-Length`, or by HTTP/2, arrives as the network
+cuts it.
 """
 
 import time

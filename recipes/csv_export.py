@@ -44,9 +44,11 @@ OPENING = datetime(2026, 1, 1, 9, tzinfo=UTC)
 
 def orders(rows: int) -> Iterator[Order]:
     """Read the table, a row at a time; put your database cursor here."""
+    placed_at = OPENING
     for n in range(rows):
         who, what, price = CUSTOMERS[n % 4], ITEMS[n % 5], PRICES[n % 5]
-        yield Order(n + 1, OPENING + timedelta(seconds=n), who, what, n % 9 + 1, price)
+        yield Order(n + 1, placed_at, who, what, n % 9 + 1, price)
+        placed_at += timedelta(seconds=1)
 
 
 # --8<-- [start:cells]
@@ -69,8 +71,9 @@ def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
     yield buffer.getvalue().encode("utf-8-sig" if bom else "utf-8")
     buffer.seek(buffer.truncate(0))
     for no, placed_at, who, what, quantity, price in table:
-        texts = as_text(who), as_text(what)  # What people typed; -5.00 is a number.
-        writer.writerow((no, placed_at.isoformat(), *texts, quantity, price))
+        # Only what people typed needs as_text; a price of -5.00 is a number.
+        row = no, placed_at.isoformat(), as_text(who), as_text(what), quantity, price
+        writer.writerow(row)
         if buffer.tell() >= CHUNK:
             yield buffer.getvalue().encode()
             buffer.seek(buffer.truncate(0))

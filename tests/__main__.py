@@ -16,8 +16,7 @@ LINT = {
     "types": ["mypy"],
 }
 SUITE = ["coverage", "run", "-m", "pytest"]
-FAST = [f"tests/{name}" for name in ("test_shape.py", "recipes", "pitfalls")]
-FAST.append("tests/test_scripts.py")
+FAST = [
     "tests/test_shape.py",
     "tests/test_scripts.py",
     "tests/recipes",

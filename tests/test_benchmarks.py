@@ -172,6 +172,14 @@ def test_a_version_that_drops_a_unit_stops_the_run() -> None:
         run(replace(bench, versions=ours, extra=1), quick=True, say=print)
 
 
+def test_a_version_that_answers_with_an_error_stops_the_run() -> None:
+    bench = BENCHES["plain_text"]
+    ours = [version for version in bench.versions if version.name == bench.ours]
+    lost = [replace(version, path="/no-such-path") for version in ours]
+    with pytest.raises(WrongBodyError, match=f"{bench.ours}.*404"):
+        run(replace(bench, versions=lost), quick=True, say=print)
+
+
 def test_a_server_that_does_not_start_says_why() -> None:
     bench = BENCHES["plain_text"]
     command = (sys.executable, "-c", "raise SystemExit('no such port')")

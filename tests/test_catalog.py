@@ -54,8 +54,25 @@ def test_a_docstring_gives_the_summary_the_command_and_every_request(
 
 
 def test_the_path_of_a_request_keeps_its_query_and_loses_its_quotes(shop: Path) -> None:
-    paths = catalog.read(put(shop, "tea", TEA)).paths
-    assert paths == ["/tea", "/tea?sort=green&cups=2", "/"]
+    requests = catalog.read(put(shop, "tea", TEA)).requests
+    assert [request.path for request in requests] == [
+        "/tea",
+        "/tea?sort=green&cups=2",
+        "/",
+    ]
+    assert {request.method for request in requests} == {"GET"}
+
+
+def test_a_request_with_json_is_a_post(shop: Path) -> None:
+    post = TEA.replace(
+        "curl -N http://127.0.0.1:8000/tea\n",
+        "curl -N http://127.0.0.1:8000/tea \\\n            --json '{\"cups\": 2}'\n",
+    )
+    recipe = catalog.read(put(shop, "tea", post))
+    line = """curl -N http://127.0.0.1:8000/tea --json '{"cups": 2}'"""
+    assert recipe.tries[0] == line
+    assert recipe.requests[0] == catalog.Request("/tea", '{"cups": 2}')
+    assert recipe.requests[0].method == "POST"
 
 
 @pytest.mark.parametrize(
@@ -122,10 +139,10 @@ def test_every_request_of_a_recipe_asks_for_a_route_that_it_has(recipe: Recipe) 
     assert recipe.run == f"uvicorn recipes.{recipe.slug}:app"
     app = recipe.load()
     assert app.title == recipe.slug
-    for path in recipe.paths:
+    for method, path in [(asked.method, asked.path) for asked in recipe.requests]:
         # Resolved by the router, without running the route.
         assert path.startswith("/")
-        scope = {"type": "http", "method": "GET", "path": path.partition("?")[0]}
+        scope = {"type": "http", "method": method, "path": path.partition("?")[0]}
         assert any(route.matches(scope)[0].value == 2 for route in app.routes), path
 
 

@@ -217,36 +217,35 @@ def test_every_recipe_is_in_a_notebook() -> None:
 # The rules refuse what they should.
 
 
+node: Callable[[dict[str, object]], NotebookNode] = nbformat.from_dict
+write: Callable[[NotebookNode, Path], None] = nbformat.write
+
+
 def cell(
     source: str, *outputs: NotebookNode, tag: str = "", **metadata: object
 ) -> NotebookNode:
-    made = nbformat.NotebookNode(
-        cell_type="code",
-        id=tag or "main",
-        source=source,
-        outputs=list(outputs),
-        execution_count=None,
-        metadata=nbformat.NotebookNode(metadata),
-    )
     if tag:
-        made.metadata["tags"] = [tag]
-    return made
+        metadata["tags"] = [tag]
+    made = {"cell_type": "code", "id": tag or "main", "execution_count": None}
+    return node(
+        {**made, "source": source, "outputs": list(outputs), "metadata": metadata}
+    )
 
 
 def book(*cells: NotebookNode) -> NotebookNode:
-    node = nbformat.NotebookNode
-    metadata = node(kernelspec=node(name="python3"), language_info=node(name="python"))
-    return node(cells=list(cells), metadata=metadata, nbformat=4, nbformat_minor=5)
+    language, kernel = {"name": "python"}, {"name": "python3", "display_name": "Python"}
+    metadata = {"language_info": language, "kernelspec": kernel}
+    made = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata}
+    return node({**made, "cells": list(cells)})
 
 
 def says(text: str) -> NotebookNode:
-    return nbformat.NotebookNode(output_type="stream", name="stdout", text=text)
+    return node({"output_type": "stream", "name": "stdout", "text": text})
 
 
 def fails() -> NotebookNode:
-    return nbformat.NotebookNode(
-        output_type="error", ename="ValueError", evalue="no tea", traceback=[]
-    )
+    error = {"ename": "ValueError", "evalue": "no tea", "traceback": []}
+    return node({"output_type": "error", **error})
 
 
 def lesson() -> NotebookNode:
@@ -323,9 +322,10 @@ def test_an_exercise_without_a_solution_is_refused() -> None:
 
 
 def test_a_solution_that_fails_is_refused() -> None:
-    assert spoil(lambda cells: cells[1].update(outputs=[fails()])) == [
-        "solution solution does not say that it passed"
-    ]
+    def fail(cells: list[NotebookNode]) -> None:
+        cells[1].outputs = [fails()]
+
+    assert spoil(fail) == ["solution solution does not say that it passed"]
 
 
 def test_a_solution_that_lies_open_is_refused() -> None:
@@ -335,9 +335,10 @@ def test_a_solution_that_lies_open_is_refused() -> None:
 
 
 def test_a_solution_with_other_checks_is_refused() -> None:
-    assert spoil(lambda cells: cells[1].update(source="a = 1")) == [
-        "exercise exercise and its solution check different things"
-    ]
+    def drop(cells: list[NotebookNode]) -> None:
+        cells[1].source = "a = 1"
+
+    assert spoil(drop) == ["exercise exercise and its solution check different things"]
 
 
 def test_two_exercises_are_too_few() -> None:
@@ -364,7 +365,6 @@ def test_a_recipe_that_no_notebook_imports_is_an_orphan() -> None:
 
 def test_a_cell_that_fails_stops_the_run(tmp_path: Path) -> None:
     path = tmp_path / "broken.ipynb"
-    write: Callable[..., None] = nbformat.write
     write(book(cell("raise ValueError('no tea')")), path)
     with pytest.raises(CellExecutionError, match="no tea"):
         run(path)
@@ -372,7 +372,6 @@ def test_a_cell_that_fails_stops_the_run(tmp_path: Path) -> None:
 
 def test_a_run_leaves_exercises_alone_unless_they_are_attempted(tmp_path: Path) -> None:
     path = tmp_path / "course.ipynb"
-    write: Callable[..., None] = nbformat.write
     source = cell("import os; os.environ['TEA']", tag="exercise", execution={"a": "b"})
     write(book(source, cell("print('passed')", says("long ago"))), path)
     untouched, main = run(path).cells

@@ -11,10 +11,10 @@ from starlette.responses import StreamingResponse
 
 from cookbook import transcript
 from cookbook.background import serving
-from cookbook.catalog import Recipe
+from cookbook.catalog import Recipe, Request
 from cookbook.transcript import exchange, show, without_times
 
-Exchange = Callable[[str], list[str]]
+Exchange = Callable[..., list[str]]
 
 CHUNKS = {
     "/lines": [b"one\ntwo\n", b"three\n", b"\xe2\x82", b"\xac\n", b"no line feed"],
@@ -39,6 +39,11 @@ async def latin() -> StreamingResponse:
     return StreamingResponse(body, media_type="text/plain; charset=iso-8859-1")
 
 
+@app.post("/echo")
+async def echo(body: dict[str, str]) -> dict[str, str]:
+    return body
+
+
 @app.get("/whole")
 async def whole() -> Response:
     return Response("a\nb\n", headers={"Date": "today"}, media_type="text/plain")
@@ -56,6 +61,12 @@ async def cut() -> StreamingResponse:
         raise OSError("no more tea")
 
     return StreamingResponse(body())
+
+
+@app.get("/refused")
+async def refused() -> Response:
+    # The server drops the connection: a header field is one line.
+    return Response(headers={"Tea": "green\r\nor black"})
 
 
 @app.get("/silent")
@@ -81,15 +92,22 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def record(address: str) -> Exchange:
     """Give a function that records one request, without its times."""
-    return lambda path: without_times("\n".join(exchange(address, path))).splitlines()
+
+    def recorded(path: str, body: str | None = None) -> list[str]:
+        lines = exchange(address, Request(path, body))
+        return without_times("\n".join(lines)).splitlines()
+
+    return recorded
 
 
 def body(lines: list[str]) -> list[str]:
     return lines[lines.index("") + 1 :]
 
 
-def digest(content: bytes) -> str:
-    return f"sha256 {hashlib.sha256(content).hexdigest()}"
+def test_a_request_with_a_body_is_posted_as_json(record: Exchange) -> None:
+    lines = record("/echo", '{"item": "crème brûlée"}')
+    assert lines[0] == "HTTP/1.1 200 OK"
+    assert '{"item":"crème brûlée"}' in body(lines)[1]
 
 
 def test_a_chunk_of_the_server_is_a_chunk_of_the_transcript(record: Exchange) -> None:
@@ -111,7 +129,6 @@ def test_a_chunk_of_the_server_is_a_chunk_of_the_transcript(record: Exchange) ->
         "-, 12 bytes",
         "  no line feed\\",
         "-, end: 5 chunks, 30 bytes",
-        digest(b"".join(CHUNKS["/lines"])),
     ]
 
 
@@ -130,14 +147,12 @@ def test_a_long_chunk_is_shortened_but_counted_and_digested_whole(
         "-, 5 bytes",
         "  tail",
         f"-, end: 3 chunks, {size + 10:,} bytes",
-        digest(b"".join(CHUNKS["/many"])),
+        f"sha256 {hashlib.sha256(b''.join(CHUNKS['/many'])).hexdigest()}",
     ]
 
 
 def test_the_charset_of_the_response_is_used(record: Exchange) -> None:
-    lines = body(record("/latin"))
-    assert lines[:2] == ["-, 6 bytes", "  crème"]
-    assert lines[-1] == digest(b"cr\xe8me\n")
+    assert body(record("/latin"))[:2] == ["-, 6 bytes", "  crème"]
 
 
 def test_a_response_with_a_length_is_one_chunk_and_its_date_is_left_out(
@@ -151,7 +166,6 @@ def test_a_response_with_a_length_is_one_chunk_and_its_date_is_left_out(
         "  a",
         "  b",
         "-, end: 1 chunks, 4 bytes",
-        digest(b"a\nb\n"),
     ]
 
 
@@ -164,12 +178,15 @@ def test_a_response_without_a_body_has_no_chunks(
 ) -> None:
     lines = record(path)
     assert lines[0] == status
-    assert body(lines) == ["-, end: 0 chunks, 0 bytes", digest(b"")]
+    assert body(lines) == ["-, end: 0 chunks, 0 bytes"]
 
 
-def test_a_response_that_breaks_off_fails_the_recording(record: Exchange) -> None:
-    with pytest.raises(EOFError, match="/cut broke off after 1 chunks"):
-        record("/cut")
+@pytest.mark.parametrize("path", ["/cut", "/refused"])
+def test_a_response_that_breaks_off_fails_the_recording(
+    record: Exchange, path: str
+) -> None:
+    with pytest.raises(EOFError, match="the answer broke off"):
+        record(path)
 
 
 @pytest.mark.parametrize("path", ["/silent", "/stalled"])

@@ -175,7 +175,8 @@ class LivePanel extends HTMLElement {
    */
   async #ask(path, signal) {
     if (this.#mode === "live") {
-      return ask(this.getAttribute("recipe") ?? "", path, signal);
+      const body = this.#exchanges.find((one) => one.path === path)?.body ?? null;
+      return ask(this.getAttribute("recipe") ?? "", { path, body }, signal);
     }
     const exchange = this.#exchanges.find((one) => one.path === path);
     if (!exchange) throw new Error(`There is no recorded run of ${path}`);

@@ -53,15 +53,17 @@ export async function recordings(recipe) {
 /**
  * Sends a request to a running recipe.
  * @param {string} recipe
- * @param {string} path
+ * @param {{path: string, body: string | null}} request
  * @param {AbortSignal} signal
  * @returns {Promise<Answer>}
  */
-export async function ask(recipe, path, signal) {
+export async function ask(recipe, { path, body }, signal) {
   const started = performance.now();
   const end = () => performance.now() - started;
   const url = new URL(`live/${recipe}${path}`, ROOT);
-  const response = await fetch(url, { signal, cache: "no-store" });
+  const post = { method: "POST", headers: { "Content-Type": "application/json" }, body };
+  const options = { signal, cache: /** @type {const} */ ("no-store") };
+  const response = await fetch(url, { ...options, ...(body === null ? {} : post) });
   const type = response.headers.get("content-type") ?? "";
   const decoder = decoderFor(type);
   async function* chunks() {
@@ -82,7 +84,7 @@ export async function ask(recipe, path, signal) {
  * @param {Exchange} exchange
  * @returns {Answer}
  */
-export function replay({ path: _, chunks: recorded, end, ...head }) {
+export function replay({ path: _, body: __, chunks: recorded, end, ...head }) {
   const started = performance.now();
   const encoder = new TextEncoder();
   async function* chunks() {

@@ -7,8 +7,9 @@
  */
 
 /**
- * One recorded request and its answer; `end` is the time of its end in ms.
- * @typedef {{path: string, status: number, reason: string, type: string,
+ * One recorded request and its answer; a request with a `body`, which is JSON, is a
+ * POST; `end` is the time of its end in ms.
+ * @typedef {{path: string, body: string | null, status: number, reason: string, type: string,
  *   chunks: RecordedChunk[], end: number}} Exchange
  */
 
@@ -34,7 +35,8 @@ export function parseTranscript(transcript) {
     if (line.startsWith("$ ")) {
       const path = /https?:\/\/[^/\s']+([^\s']*)/.exec(line)?.[1] || "/";
       const answer = { status: 0, reason: "", type: "", chunks: [], end: 0 };
-      exchanges.push({ path, ...answer });
+      const body = / --json '([^']*)'/.exec(line)?.[1] ?? null;
+      exchanges.push({ path, body, ...answer });
     } else if (!exchange) {
       continue;
     } else if (line.startsWith("  ") && chunk) {

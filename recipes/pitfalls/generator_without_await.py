@@ -1,7 +1,6 @@
 """Wrong: an async generator that never waits cannot be stopped, nor can its server."""
 
 from collections.abc import AsyncIterator
-from itertools import count
 
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
@@ -12,7 +11,9 @@ app = FastAPI()
 # --8<-- [start:wrong]
 async def ticket_numbers() -> AsyncIterator[str]:
     """Count for ever, and never await."""
-    for number in count(1):
+    number = 0
+    while True:
+        number += 1
         yield f"ticket {number}\n"
 
 
@@ -33,8 +34,10 @@ class TextStream(StreamingResponse):
 @app.get("/tickets-as-route", response_class=TextStream)
 async def tickets_as_route() -> AsyncIterator[str]:
     """Yield from the route: FastAPI waits a moment after every item."""
-    async for line in ticket_numbers():
-        yield line
+    number = 0
+    while True:
+        number += 1
+        yield f"ticket {number}\n"
 
 
 # --8<-- [end:right]

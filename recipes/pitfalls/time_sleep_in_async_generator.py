@@ -23,9 +23,3 @@ async def packing_slip() -> AsyncIterator[str]:
 async def slip() -> StreamingResponse:
     """Stream the slip."""
     return StreamingResponse(packing_slip(), media_type="text/plain")
-
-
-@app.get("/ping")
-async def ping() -> str:
-    """Answer at once, if the server can."""
-    return "pong"

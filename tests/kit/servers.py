@@ -186,7 +186,11 @@ class Answer:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.stream = connection.makefile("rb")
-        lines = list(iter(self.stream.readline, b"\r\n"))
+        lines = []
+        while (line := self.stream.readline()) != b"\r\n":
+            if not line:
+                raise EOFError("the server closed before the head was complete")
+            lines.append(line)
         self.head = b"".join(lines).decode("latin-1")
 
     def chunk(self) -> bytes:

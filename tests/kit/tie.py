@@ -8,7 +8,6 @@ import ast
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -28,9 +27,10 @@ PART_OF = {"pydantic": "fastapi", "starlette": "fastapi"}  # comes with
 INCLUDE = re.compile(r'^\s*--8<-- "([^":]+)(?::([\w-]+))?"\s*$')
 FENCE = re.compile(r"^( *)(```+)(\w*).*?\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 START = re.compile(r"--8<-- \[start:([\w-]+)\]")
-IMPORT = re.compile(r"\b(?:from|import) recipes(?:\.| import )(\w+)")
 PANEL = re.compile(r'<live-panel recipe="([^"]*)" path="([^"]*)">')
-COMMANDS = {"jupyter lab notebooks"}  # that are no recipe's, and run as they stand
+COMMANDS = {
+    ".venv/bin/jupyter lab notebooks"
+}  # that are no recipe's, and run as they stand
 
 
 def stems(root: Path, pattern: str) -> set[str]:
@@ -38,10 +38,18 @@ def stems(root: Path, pattern: str) -> set[str]:
     return {path.stem for path in root.glob(pattern) if not path.name.startswith("_")}
 
 
-def code_of(notebook: Path) -> str:
-    """Give the code of a notebook."""
+def recipes_of(notebook: Path) -> set[str]:
+    """Name the recipes that a notebook imports."""
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = [name.split(".")[1] for name in found if name.startswith("recipes.")]
+    return set(ours) - {"pitfalls"}
 
 
 def pages(root: Path) -> list[Path]:
@@ -53,7 +61,7 @@ def rooms(root: Path) -> dict[str, set[str]]:
     """Say which recipes each room knows."""
     nav = (root / "mkdocs.yml").read_text("utf-8")
     index = (root / "docs/index.md").read_text("utf-8")
-    notebooks = "\n".join(map(code_of, sorted(root.glob("notebooks/*.ipynb"))))
+    used = [recipes_of(path) for path in root.glob("notebooks/*.ipynb")]
     tests = {name.removeprefix("test_") for name in stems(root, "tests/recipes/*.py")}
     return {
         "page docs/recipes/{}.md": stems(root, "docs/recipes/*.md"),
@@ -63,7 +71,7 @@ def rooms(root: Path) -> dict[str, set[str]]:
         "link on docs/index.md to recipes/{}.md": set(
             re.findall(r"\(recipes/(\w+)\.md\)", index)
         ),
-        "notebook that imports recipes.{}": set(IMPORT.findall(notebooks)),
+        "notebook that imports recipes.{}": set().union(*used),
     }
 
 
@@ -113,7 +121,7 @@ def code_is_included(root: Path) -> Iterator[str]:
     for source in sorted((root / "recipes").glob("[!_]*.py")):
         recipe = catalog.read(source)
         known |= {recipe.run, *recipe.tries}
-        urls |= {urlsplit(path).path for path in recipe.paths}
+        urls |= {urlsplit(asked.path).path for asked in recipe.requests}
     makefile = (root / "Makefile").read_text("utf-8")
     known |= {f"make {name}" for name in re.findall(r"^(\w+):.*##", makefile, re.M)}
     for page in pages(root):
@@ -122,7 +130,7 @@ def code_is_included(root: Path) -> Iterator[str]:
             for line in filter(str.strip, body.splitlines()):
                 if language == "bash":
                     command = line.strip()
-                    asked = urlsplit(shlex.split(command)[-1])
+                    asked = urlsplit(catalog.request(command).path)
                     ours = command.startswith("curl ") and asked.path in urls
                     if command not in known and not ours:
                         yield f"{name}: no test knows the command {command!r}"
@@ -254,12 +262,13 @@ def a_docstring_says_how_to_run_and_try(root: Path) -> Iterator[str]:
             continue
         if recipe.run != f"uvicorn recipes.{path.stem}:app":
             yield f"{name}: the line Run it: starts another recipe"
-        for line, asked in zip(recipe.tries, recipe.paths, strict=True):
+        routes = re.findall(r'@app\.(get|post)\(\s*"([^"]+)"', path.read_text("utf-8"))
+        known = [(method, re.sub(r"\{[^}]+\}", "[^/]+", way)) for method, way in routes]
+        for line, asked in zip(recipe.tries, recipe.requests, strict=True):
             if not line.startswith("curl ") or "http://127.0.0.1:8000/" not in line:
                 yield f"{name}: {line!r} is no curl of port 8000 on this machine"
-            templates = re.findall(r'@app\.get\(\s*"([^"]+)"', path.read_text("utf-8"))
-            routes = [re.sub(r"\{[^}]+\}", "[^/]+", t) for t in templates]
-            if not any(re.fullmatch(r, urlsplit(asked).path) for r in routes):
+            wanted = asked.method.lower(), urlsplit(asked.path).path
+            if not any(m == wanted[0] and re.fullmatch(r, wanted[1]) for m, r in known):
                 yield f"{name}: the path of {line!r} is no route"
 
 
@@ -284,7 +293,9 @@ def a_page_can_be_read(root: Path) -> Iterator[str]:
             yield f"{name} has no live panel of its recipe"
         for slug, path in panels:
             source = root / "recipes" / f"{slug}.py"
-            if not source.exists() or path not in catalog.read(source).paths:
+            if not source.exists() or path not in [
+                asked.path for asked in catalog.read(source).requests
+            ]:
                 yield f"{name}: the panel asks for {path!r}, which {slug!r} never tries"
 
 

@@ -1,9 +1,20 @@
 """docs/pitfalls.md: EventSource onerror fires although the connection is fine."""
 
 import pytest
+from fastapi.testclient import TestClient
 from playwright.sync_api import Page
 
+from recipes.pitfalls.event_named_error import app
+from tests.kit import sse
 from tests.kit.servers import uvicorn
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/events", "error"), ("/named-events", "failed")]
+)
+def test_on_the_wire_it_is_an_event_like_any_other(path: str, name: str) -> None:
+    (event,) = sse.parse([TestClient(app).get(path).content]).events
+    assert event.event == name
 
 
 @pytest.mark.timeout(60)

@@ -8,6 +8,8 @@ from fastapi import FastAPI
 from fastapi.sse import EventSourceResponse
 from starlette.responses import StreamingResponse
 
+FLOOD = 64 * 1024 * 1024  # bytes
+
 app = FastAPI()
 
 
@@ -32,6 +34,17 @@ async def by_fastapi() -> AsyncIterator[str]:
     """Stream through fastapi.sse."""
     async for order in orders():
         yield order
+
+
+@app.get("/flood")
+async def flood() -> StreamingResponse:
+    """Send at once what no buffer on the way can hold, and then go on for ever."""
+
+    async def drops() -> AsyncIterator[bytes]:
+        yield b"x" * FLOOD
+        await anyio.sleep_forever()
+
+    return StreamingResponse(drops())
 
 
 def with_sse_starlette() -> FastAPI:

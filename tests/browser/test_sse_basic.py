@@ -1,0 +1,94 @@
+"""docs/recipes/sse_basic.md: what a browser does with the feed, and after its end."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.kit.servers import Server, uvicorn
+
+ROUTES = ["native", "by-hand", "sse-starlette"]
+STOP_AT_THE_END = 'stop("The feed is complete.");'
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """Run the recipe."""
+    with uvicorn("recipes.sse_basic:app") as running:
+        yield running
+
+
+@pytest.mark.parametrize("layer", ROUTES)
+def test_the_page_shows_every_event_and_closes_at_the_end(
+    layer: str, server: Server, page: Page
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server.url}/")
+    page.get_by_label("Layer").select_option(layer)
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#status")).to_have_text("The feed is complete.")
+    rows = page.locator("#events tr")
+    expect(rows).to_have_count(6)
+    assert rows.nth(4).locator("td").all_inner_texts() == [
+        "note",
+        "5",
+        "Leave it at the door.\nRing twice.",
+    ]
+    assert page.evaluate("source.readyState") == 2
+    assert asked.count(f"{server.url}/{layer}") == 1
+
+
+@pytest.mark.timeout(30)
+def test_break_it_a_page_that_does_not_close_asks_once_more_and_is_told_to_stop(
+    server: Server, page: Page
+) -> None:
+    def without_stop(route: Route) -> None:
+        html = route.fetch().text()
+        assert STOP_AT_THE_END in html
+        route.fulfill(body=html.replace(STOP_AT_THE_END, ""), content_type="text/html")
+
+    answers: list[int] = []
+    page.route(f"{server.url}/", without_stop)
+    page.on("response", lambda answer: answers.append(answer.status))
+    page.goto(f"{server.url}/")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#status")).to_have_text("The server said no.", timeout=10_000)
+    assert page.evaluate("source.readyState") == 2
+    # The page, the feed, and then the answer that only a `Last-Event-ID: end` gets.
+    assert answers == [200, 200, 204]
+
+
+def test_stop_ends_the_feed_and_start_begins_it_anew(
+    server: Server, page: Page
+) -> None:
+    page.goto(f"{server.url}/")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#events tr")).to_have_count(1)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#status")).to_have_text("Stopped.")
+    assert page.evaluate("source.readyState") == 2
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#events tr")).to_have_count(6)
+
+
+def test_a_server_error_ends_it_for_good(
+    server: Server, page: Page, page_errors: list[str]
+) -> None:
+    page.route(f"{server.url}/native", lambda route: route.fulfill(status=500))
+    page.goto(f"{server.url}/")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#status")).to_have_text("The server said no.")
+    assert page.evaluate("source.readyState") == 2
+    assert "500" in page_errors.pop()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_its_window(
+    width: int, scheme: str, server: Server, page: Page
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(f"{server.url}/")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
