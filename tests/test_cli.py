@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from cookbook import catalog, cli, site
 from cookbook.catalog import Recipe
+from cookbook.llm import provider
 from tests.kit import servers
 from tests.kit.servers import free_port, raw_get
 
@@ -46,6 +47,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[site.Server]:
             listener.close()
 
     monkeypatch.setattr(site.Server, "run", run)
+    monkeypatch.setattr(provider, "needed", lambda _: False)  # It would take seconds.
     return servers
 
 
