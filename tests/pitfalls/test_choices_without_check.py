@@ -11,6 +11,10 @@ from recipes.llm_openai import Chunks, Token, answer
 from recipes.pitfalls import choices_without_check as wrong
 
 
+Tokens = Callable[[Chunks], AsyncIterator[str]]
+SAID = ["Tea", " is", " hot", " because", " the", " water", " was", "."]
+
+
 async def right(chunks: Chunks) -> AsyncIterator[str]:
     """Give the texts of the recipe's tokens."""
     async for event in answer(chunks):
@@ -18,38 +22,38 @@ async def right(chunks: Chunks) -> AsyncIterator[str]:
             yield event.text
 
 
+async def collect(tokens: Tokens, url: str, model: str, usage: bool) -> list[str]:
+    """Give the tokens up to an IndexError, which is the last then."""
+    found = list[str]()
+    async with (
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
+        await client.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": "Why is tea hot"}],
+            stream=True,
+            stream_options={"include_usage": usage},
+        ) as chunks,
+    ):
+        try:
+            async for text in tokens(chunks):
+                found.append(text)
+        except IndexError as error:
+            found.append(type(error).__name__)
+    return found
+
+
 @pytest.mark.parametrize(
-    ("tokens", "texts", "error"),
+    ("tokens", "without_usage", "with_usage"),
     [
-        (wrong.tokens, ["", "Tea", "None", " is", "None"], IndexError),
-        (right, ["Tea", " is", " hot", "."], None),
+        (wrong.tokens, [*SAID, "None"], [*SAID, "None", "IndexError"]),
+        (right, SAID, SAID),
     ],
     ids=["wrong", "right"],
 )
-def test_a_chunk_may_have_no_choice_and_a_choice_no_content(
-    tokens: Callable[[Chunks], AsyncIterator[str]],
-    texts: list[str],
-    error: type[Exception] | None,
+def test_the_chunk_with_the_usage_has_no_choice_and_the_last_choice_no_content(
+    tokens: Tokens, without_usage: list[str], with_usage: list[str]
 ) -> None:
-    async def collect(url: str) -> tuple[list[str], type[Exception] | None]:
-        found = list[str]()
-        async with (
-            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
-            await client.chat.completions.create(
-                model="null-content",
-                messages=[{"role": "user", "content": "Why is tea hot"}],
-                stream=True,
-                stream_options={"include_usage": True},
-            ) as chunks,
-        ):
-            try:
-                async for text in tokens(chunks):
-                    found.append(text)
-            except IndexError:
-                return found, IndexError
-        return found, None
-
-    with scripted.running() as provider:
-        found, raised = asyncio.run(collect(provider.url))
-    assert found[: len(texts)] == texts
-    assert raised is error
+    with scripted.running(pace=0) as provider:
+        for usage, expected in ((False, without_usage), (True, with_usage)):
+            found = asyncio.run(collect(tokens, provider.url, "ok", usage))
+            assert [text for text in found if text] == expected

@@ -28,7 +28,7 @@ def test_only_a_dependency_closes_it_when_a_slow_client_leaves(
     with scripted.running() as provider:
         for name, value in {**provider.env, "OPENAI_MODEL": "gated"}.items():
             monkeypatch.setenv(name, value)
-        provider.go(3)
-        # Stalled at its third chunk, the generator stands at a `yield`.
+        provider.go(20)
+        # There are tokens enough: it stands at a `yield`, not at an `await`.
         run = drive(app, "/answer?prompt=x&model=gated", stall_at=3, disconnect_at=3)
     assert ("closed" in run.before(run.journal[-1])) == right
