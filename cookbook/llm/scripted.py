@@ -29,13 +29,12 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import h11
 from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from cookbook.llm import wire
+from cookbook.llm import local, wire
 
 HOST = "127.0.0.1"
 SCENARIOS = Path(__file__).with_name("scenarios.toml")
@@ -214,12 +213,12 @@ class Connection:
                         go_on = h11.InformationalResponse(status_code=100, headers=[])
                         await self.send(go_on)
                     self.http.receive_data(await self.reader.read(READ))
-                case h11.Request() as request:
-                    head = request
+                case h11.Request() as event:
+                    request = event
                 case h11.Data(data=data):
                     body += data
                 case h11.EndOfMessage():
-                    return head, bytes(body)
+                    return request, bytes(body)
                 case _:
                     return None
 
@@ -270,6 +269,15 @@ def in_json(
     yield h11.EndOfMessage()
 
 
+def cut(step: h11.Event | None, how: str) -> Iterator[h11.Event | None]:
+    """Cut what belongs to a body into chunks, and leave the rest as it is."""
+    if isinstance(step, h11.Data):
+        pieces = re.split(CUTS[how], step.data)
+        yield from (h11.Data(data=piece) for piece in pieces if piece)
+    else:
+        yield step
+
+
 class Provider:
     """The provider; any thread may call its methods, but for `start` and `stop`.
 
@@ -302,12 +310,7 @@ class Provider:
     @property
     def env(self) -> dict[str, str]:
         """The environment in which the official SDKs find this provider."""
-        return {
-            "OPENAI_BASE_URL": f"{self.url}/v1",
-            "OPENAI_API_KEY": "not-needed",
-            "ANTHROPIC_BASE_URL": self.url,
-            "ANTHROPIC_API_KEY": "not-needed",
-        }
+        return local.environment(self.url)
 
     def requests(self) -> list[Request]:
         """Give the requests as they stand, in the order of their ids from 1."""
@@ -374,7 +377,8 @@ class Provider:
     async def _reply(
         self, connection: Connection, request: h11.Request, body: bytes
     ) -> None:
-        path = urlsplit(request.target).path.decode("ascii")
+        # Without the query, which may hold a key.
+        path = request.target.partition(b"?")[0].decode("ascii")
         # OpenAI's base URL ends in /v1, Anthropic's does not; here both may do either.
         place = re.sub("^(/v1)+(?=/)", "", path)
         names = {name.lower() for name, _ in request.headers}
@@ -470,7 +474,10 @@ class Provider:
                 # Noted first, so that who has seen the end finds it noted.
                 if step is None or isinstance(step, h11.EndOfMessage):
                     self._note(part.request, finished=True)
-                await connection.send(step)
+                for piece in cut(step, part.scenario.cut):
+                    if part.scenario.drip:
+                        await asyncio.sleep(part.scenario.drip * self.pace)
+                    await connection.send(piece)
 
     async def _refusal(self, part: Part) -> Steps:
         status = part.status or 500
@@ -493,10 +500,7 @@ class Provider:
             await asyncio.Event().wait()
         body = wire.dumps(part.form.whole(answer)).encode()
         yield head(200, "application/json", part.headers)
-        async for chunk in self._chunks(
-            part, body[: len(body) // 2 if fault else None]
-        ):
-            yield chunk
+        yield h11.Data(data=body[: len(body) // 2 if fault else None])
         yield None if fault == "reset" else h11.EndOfMessage()
 
     async def _stream(self, part: Part) -> Steps:
@@ -521,36 +525,30 @@ class Provider:
                 waiting.append(wire.frame(event, end))
                 sent += 1
             if len(waiting) == scenario.join:
-                async for chunk in self._chunks(part, b"".join(waiting)):
-                    yield chunk
+                yield h11.Data(data=b"".join(waiting))
                 waiting.clear()
         if fault == "error":
             failure = part.form.failure(answer, sent)
             waiting += [wire.frame(event, end) for event in failure]
         for data in waiting if scenario.join == 1 else [b"".join(waiting)]:
-            async for chunk in self._chunks(part, data):
-                yield chunk
+            yield h11.Data(data=data)
         if fault == "stall":
             await asyncio.Event().wait()
         yield None if fault == "reset" else h11.EndOfMessage()
 
-    async def _chunks(self, part: Part, data: bytes) -> AsyncGenerator[h11.Data, None]:
-        for piece in filter(None, re.split(CUTS[part.scenario.cut], data)):
-            if part.scenario.drip:
-                await asyncio.sleep(part.scenario.drip * self.pace)
-            yield h11.Data(data=piece)
-
     async def _make(self, part: Part) -> None:
         """Make one token; even without a pause it lets the others have a turn."""
         await asyncio.sleep(part.scenario.pause * self.pace)
-        while part.scenario.gate and not self._is_let_through():
+        while part.scenario.gate and not self._is_let_through(part.request):
             self._opened.clear()
             await self._opened.wait()
         self._note(part.request, tokens_made=part.request.tokens_made + 1)
 
-    def _is_let_through(self) -> bool:
+    def _is_let_through(self, request: Request) -> bool:
         with self._changed:
-            free = self._let_through > 0
+            # One that `reset` has forgotten waits until its client leaves.
+            known = any(one is request for one in self._requests)
+            free = known and self._let_through > 0
             self._let_through -= free
             return free
 
