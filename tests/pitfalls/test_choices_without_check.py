@@ -10,7 +10,6 @@ from cookbook.llm import scripted
 from recipes.llm_openai import Chunks, Token, answer
 from recipes.pitfalls import choices_without_check as wrong
 
-
 Tokens = Callable[[Chunks], AsyncIterator[str]]
 SAID = ["Tea", " is", " hot", " because", " the", " water", " was", "."]
 
