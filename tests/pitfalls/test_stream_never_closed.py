@@ -1,6 +1,7 @@
 """docs/pitfalls.md: the model goes on writing after the client has left."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -11,6 +12,16 @@ from recipes import llm_openai
 from recipes.pitfalls import stream_never_closed as wrong
 from tests.kit.asgi import Run, drive, note
 
+# Twenty events come in one chunk: who reads them stands at a `yield`, not an `await`.
+AT_ONCE = """
+[at-once]
+about = "Nineteen tokens at once, and more only when they are asked for"
+tokens = ["Tea "]
+repeat = 1000
+gate = true
+join = 20
+"""
+
 every_version = pytest.mark.parametrize(
     ("app", "right"),
     [(wrong.app, False), (llm_openai.app, True)],
@@ -19,7 +30,9 @@ every_version = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[scripted.Provider]:
+def provider(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[scripted.Provider]:
     """Run a provider, and note when its response is closed."""
     close = httpx2.Response.aclose
 
@@ -28,7 +41,9 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[scripted.Provider]:
         await close(response)
 
     monkeypatch.setattr(httpx2.Response, "aclose", noted)
-    with scripted.running(pace=0) as running:
+    scenarios = tmp_path / "scenarios.toml"
+    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + AT_ONCE, "utf-8")
+    with scripted.running(scenarios, pace=0) as running:
         for name, value in running.env.items():
             monkeypatch.setenv(name, value)
         yield running
@@ -48,9 +63,8 @@ def test_only_a_dependency_closes_it_when_a_slow_client_leaves(
     provider: scripted.Provider,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # There are tokens enough: the generator stands at a `yield`, not at an `await`.
-    provider.go(20)
-    run = ask(app, "gated", monkeypatch, at=3)
+    provider.go(19)
+    run = ask(app, "at-once", monkeypatch, at=3)
     assert ("closed" in run.before(run.journal[-1])) == right
 
 

@@ -30,6 +30,15 @@ MODELS: dict[str, type[BaseModel]] = {
     "failed": Failed,
 }
 KEY = "sk-canary-4711"
+# Twenty events come in one chunk: who reads them stands at a `yield`, not an `await`.
+AT_ONCE = """
+[at-once]
+about = "Nineteen tokens at once, and more only when they are asked for"
+tokens = ["Tea "]
+repeat = 1000
+gate = true
+join = 20
+"""
 LAST = (
     "yield Done(finish_reason=finish_reason, usage=usage) if finish_reason else failed"
 )
@@ -54,8 +63,10 @@ def ask(client: httpx2.Client, prompt: str) -> Iterator[str]:
 
 # --8<-- [end:client]
 @pytest.fixture(scope="module")
-def running() -> Iterator[scripted.Provider]:
-    with scripted.running(pace=0) as provider:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
+    scenarios = tmp_path_factory.mktemp("llm") / "scenarios.toml"
+    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + AT_ONCE, "utf-8")
+    with scripted.running(scenarios, pace=0) as provider:
         yield provider
 
 
@@ -354,13 +365,12 @@ def noted_close(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_providers_stream_is_closed_before_the_request_is_over(
     play: Play, provider: scripted.Provider, by: str, slow: bool
 ) -> None:
-    # With tokens enough a slow one stands at a `yield`, and not at an `await`.
-    made, stall_at = (20, 4) if slow else (3, None)
+    scenario, made, stall_at = ("at-once", 19, 4) if slow else ("gated", 3, None)
     provider.go(made)
     if by == "the client leaves":
-        run = play("gated", stall_at=stall_at, disconnect_at=4)
+        run = play(scenario, stall_at=stall_at, disconnect_at=4)
     else:
-        run = play("gated", stall_at=stall_at, cancel_at=4)
+        run = play(scenario, stall_at=stall_at, cancel_at=4)
     assert "closed" in run.before(run.journal[-1])
     assert provider.wait(1).hung_up_after == made
 
