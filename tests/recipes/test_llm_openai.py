@@ -8,11 +8,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast, get_args
 
+import fastapi.sse
 import httpx2
 import openai
 import pytest
 from fastapi.testclient import TestClient
 from openai.types import ChatModel
+from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
 from pydantic import BaseModel
 
 from cookbook.llm import scripted
@@ -302,6 +305,25 @@ def test_a_bad_prompt_is_refused_and_costs_nothing(
     assert provider.requests() == []
 
 
+def test_an_answer_that_met_its_limit_is_done_and_says_so() -> None:
+    async def chunks() -> AsyncIterator[ChatCompletionChunk]:
+        choice = Choice(delta=ChoiceDelta(), finish_reason="length", index=0)
+        yield ChatCompletionChunk(
+            id="1",
+            choices=[choice],
+            created=0,
+            model="any",
+            object="chat.completion.chunk",
+        )
+
+    async def collect() -> list[object]:
+        return [event async for event in llm_openai.answer(cast(Any, chunks()))]
+
+    start, done = asyncio.run(collect())
+    assert start == Start(id="1", model="any")
+    assert done == Done(finish_reason="length", usage=None)
+
+
 # Configuration
 
 
@@ -388,7 +410,25 @@ def test_break_it_an_answer_that_is_always_done_is_done_when_it_is_cut(
     assert last(run) == ("done", {"finish_reason": "stop", "usage": None})
 
 
+def test_one_client_keeps_its_connection_for_the_next_answer(
+    provider: scripted.Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with TestClient(llm_openai.app) as client:
+        assert [client.get(ASK).status_code for _ in range(3)] == [200] * 3
+    assert len(provider.requests()) == 3
+    connects = [m for m in caplog.messages if m.startswith("connect_tcp.complete")]
+    assert len(connects) == 1
+
+
 # The client on the page
+
+
+def test_httpx2_gives_up_before_fastapi_pings() -> None:
+    with httpx2.Client() as client:
+        silence = client.timeout.read
+    assert silence is not None
+    assert silence < fastapi.sse._PING_INTERVAL < llm_openai.SILENCE
 
 
 @pytest.mark.usefixtures("provider")

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -94,6 +95,31 @@ def test_the_provider_stops_when_the_server_stops(
         with pytest.raises(EOFError):
             answer.rest()
     assert KEY not in server.output()
+
+
+def test_until_the_provider_answers_nobody_notices_that_the_client_has_left() -> None:
+    with socket.create_server((servers.HOST, 0)) as provider:
+        port = provider.getsockname()[1]
+        env = {"OPENAI_BASE_URL": f"http://{servers.HOST}:{port}/v1"}
+        with uvicorn(APP, env=env) as server:
+            address = (servers.HOST, server.port)
+            with socket.create_connection(address, servers.WAIT) as client:
+                client.sendall(f"GET {ASK} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+                connection, _ = provider.accept()
+            with connection:
+                assert connection.recv(65536).startswith(b"POST ")
+                # By the time this is answered the server has seen the other leave.
+                with raw_get(server.port, "/openapi.json") as answer:
+                    assert answer.head.startswith("HTTP/1.1 200 ")
+                connection.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    while connection.recv(65536):
+                        pass
+                connection.settimeout(servers.WAIT)
+                kind = b"Content-Type: text/event-stream\r\n"
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + kind + b"\r\n")
+                # The head makes it send, and that it cannot: now it hangs up.
+                assert connection.recv(65536) == b""
 
 
 # A real model
