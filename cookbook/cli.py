@@ -127,7 +127,7 @@ def run(slug: Slug, port: Port = 8000) -> None:
             request = line.replace(":8000", f":{port}")
             console.print("  " + request, soft_wrap=True, markup=False)
         console.print("Ctrl-C stops it")
-        until_stopped(site.Server(site.HangUp(recipe.load()), "info"), listener)
+        until_stopped(site.Server(recipe.load(), "info"), listener)
 
 
 @app.command("llm")

@@ -11,14 +11,12 @@ from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
 import httpx2
 import psutil
 import pytest
-import sse_starlette
 from fastapi import FastAPI, Request
-from fastapi.sse import EventSourceResponse
 from fastapi.testclient import TestClient
+from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 
 from cookbook import catalog, site
@@ -53,6 +51,9 @@ app = with_sse_starlette()
 # In one process, without a server
 
 
+HERE = "http://127.0.0.1"
+
+
 @dataclass(frozen=True)
 class Loaded(Recipe):
     """A recipe whose application is there already."""
@@ -67,10 +68,10 @@ class Loaded(Recipe):
 @pytest.fixture
 def mounted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., site.HangUp]:
+) -> Callable[..., Starlette]:
     """Give a function that mounts applications by name, with an empty site."""
 
-    def mount(**apps: FastAPI) -> site.HangUp:
+    def mount(**apps: FastAPI) -> Starlette:
         found = [Loaded(slug, "Tea.", "", (), app) for slug, app in apps.items()]
         monkeypatch.setattr(site, "recipes", lambda: found)
         return site.create_app(tmp_path)
@@ -103,19 +104,21 @@ def shop(name: str, journal: list[str]) -> FastAPI:
 
 
 def test_every_recipe_lives_from_start_to_stop(
-    mounted: Callable[..., site.HangUp],
+    mounted: Callable[..., Starlette],
 ) -> None:
     journal: list[str] = []
     app = mounted(tea=shop("tea", journal), pots=shop("pots", journal))
-    with TestClient(app):
+    with TestClient(app, base_url=HERE):
         assert journal == ["tea opens", "pots opens"]
     assert journal[2:] == ["pots closes", "tea closes"]
 
 
 def test_no_recipe_sees_the_state_of_another_nor_of_an_earlier_request(
-    mounted: Callable[..., site.HangUp],
+    mounted: Callable[..., Starlette],
 ) -> None:
-    with TestClient(mounted(tea=shop("tea", []), pots=shop("pots", []))) as client:
+    with TestClient(
+        mounted(tea=shop("tea", []), pots=shop("pots", [])), base_url=HERE
+    ) as client:
         for _ in range(2):
             tea = client.get("/live/tea/state").json()
             assert tea == {"tea": "open by tea"}
@@ -124,63 +127,44 @@ def test_no_recipe_sees_the_state_of_another_nor_of_an_earlier_request(
 
 
 def test_a_recipe_knows_where_it_is_mounted(
-    mounted: Callable[..., site.HangUp],
+    mounted: Callable[..., Starlette],
 ) -> None:
-    with TestClient(mounted(tea=shop("tea", []))) as client:
-        here = ["/live/tea", "http://testserver/live/tea/where"]
+    with TestClient(mounted(tea=shop("tea", [])), base_url=HERE) as client:
+        here = ["/live/tea", "http://127.0.0.1/live/tea/where"]
         assert client.get("/live/tea/where").json() == here
         api = client.get("/live/tea/openapi.json").json()
         assert api["servers"] == [{"url": "/live/tea"}]
 
 
-async def events() -> AsyncIterator[str]:
-    try:
-        yield "data: placed\n\n"
-        await anyio.sleep_forever()
-    finally:
-        note("cleaned up")
-
-
-endless = FastAPI()
-
-
-@endless.get("/plain")
-async def by_hand() -> StreamingResponse:
-    return StreamingResponse(events())
-
-
-@endless.get("/native", response_class=EventSourceResponse)
-async def by_fastapi() -> AsyncIterator[str]:
-    async for event in events():
-        yield event
-
-
-@endless.get("/sse-starlette", response_model=None)
-async def by_sse_starlette() -> sse_starlette.EventSourceResponse:
-    return sse_starlette.EventSourceResponse(events())
-
-
-@pytest.mark.parametrize("path", ["/plain", "/native", "/sse-starlette"])
-def test_a_stream_without_an_end_ends_and_cleans_up_when_the_server_is_to_stop(
-    path: str, mounted: Callable[..., site.HangUp]
+def test_a_recipe_can_ask_whether_its_client_has_left(
+    mounted: Callable[..., Starlette],
 ) -> None:
-    control = FastAPI()
+    tea = FastAPI()
 
-    @control.get("/stop", status_code=204)
-    async def stop() -> None:
-        app.stopping.set()
+    @tea.get("/left")
+    async def left(request: Request) -> StreamingResponse:
+        async def asked() -> AsyncIterator[str]:
+            yield "first"
+            note(f"left: {await request.is_disconnected()}")
 
-    app = mounted(endless=endless, control=control)
-    run = drive(app, f"/live/endless{path}", also="/live/control/stop")
-    assert b"placed" in run.body
-    assert run.error is None
-    assert "cleaned up" in run.before("returned")
-    assert run.also
-    assert run.also.status == 204
+        return StreamingResponse(asked())
+
+    target, host = "/live/tea/left", {"host": "localhost"}
+    app = mounted(tea=tea)
+    assert "left: False" in drive(app, target, headers=host).journal
+
+
+def test_only_names_of_this_machine_are_answered(
+    mounted: Callable[..., Starlette],
+) -> None:
+    app = mounted(tea=shop("tea", []))
+    for host, status in {"127.0.0.1:8000": 200, "evil.example": 400}.items():
+        headers = {"host": host}
+        assert drive(app, "/live/index.json", headers=headers).status == status
 
 
 def test_a_request_with_a_body_gets_it_whole(
-    mounted: Callable[..., site.HangUp],
+    mounted: Callable[..., Starlette],
 ) -> None:
     tea = FastAPI()
 
@@ -188,43 +172,56 @@ def test_a_request_with_a_body_gets_it_whole(
     async def pour(request: Request) -> int:
         return len(await request.body())
 
-    with TestClient(mounted(tea=tea)) as client:
+    with TestClient(mounted(tea=tea), base_url=HERE) as client:
         assert client.post("/live/tea/", content=b"x" * 100_000).json() == 100_000
 
 
 @pytest.fixture
 def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a small book whose site is a minute newer than its pages."""
-    pages = ["mkdocs.yml", "docs/index.md", "recipes/tea.py", "tests/a/test_tea.py"]
-    for page in [*pages, "site/index.html"]:
+    """Give a small book whose site was built from its pages."""
+    for page in PAGES:
         path = tmp_path / page
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        os.utime(path, (0, 60 if page.startswith("site") else 0))
+        path.write_text("x")
     monkeypatch.setattr(site, "ROOT", tmp_path)
     monkeypatch.setattr(site, "BUILT", tmp_path / "site")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / site.STAMP).write_text(site.fingerprint())
     return tmp_path
 
 
-def test_a_site_that_is_newer_than_its_pages_is_not_stale(book: Path) -> None:
+PAGES = [
+    "mkdocs.yml",
+    "docs/index.md",
+    "recipes/tea.py",
+    "tests/a/test_tea.py",
+    "notebooks/tea.ipynb",
+]
+
+
+def test_a_site_made_from_its_pages_is_not_stale(book: Path) -> None:
     assert not site.is_stale()
     (book / "recipes" / "__pycache__").mkdir()
     (book / "recipes" / "__pycache__" / "tea.pyc").touch()
     assert not site.is_stale()
 
 
-@pytest.mark.parametrize(
-    "page", ["mkdocs.yml", "docs/index.md", "recipes/tea.py", "tests/a/test_tea.py"]
-)
-def test_a_page_or_a_file_that_it_includes_makes_the_site_stale(
+@pytest.mark.parametrize("page", PAGES)
+def test_a_file_that_is_changed_removed_or_new_makes_the_site_stale(
     book: Path, page: str
 ) -> None:
-    (book / page).touch()
+    (book / page).write_text("other")
+    assert site.is_stale()
+    (book / site.BUILT / site.STAMP).write_text(site.fingerprint())
+    (book / page).unlink()
+    assert site.is_stale()
+    (book / site.BUILT / site.STAMP).write_text(site.fingerprint())
+    (book / "docs" / "new.md").touch()
     assert site.is_stale()
 
 
 def test_a_site_that_was_never_built_is_stale(book: Path) -> None:
-    (book / "site" / "index.html").unlink()
+    (book / "site" / site.STAMP).unlink()
     assert site.is_stale()
 
 
@@ -334,6 +331,8 @@ def test_a_recipe_is_found_without_the_last_slash_as_well(
 ) -> None:
     answer = client.get("/live/sse_basic")
     assert (answer.status_code, answer.headers["location"]) == (307, "sse_basic/")
+    answer = client.get("/live/sse_basic?x=1")
+    assert answer.headers["location"] == "sse_basic/?x=1"
 
 
 def test_nothing_listens_but_on_this_machine(server: Server) -> None:
@@ -396,16 +395,23 @@ def test_a_port_that_is_taken_is_one_line_with_a_way_out(
 
 
 @of_a_process
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ('--8<-- "recipes/tea.py"', "Snippet at path 'recipes/tea.py' could"),
+        ("[broken](nowhere.md)", "a link 'nowhere.md', but the target"),
+    ],
+)
 def test_a_page_that_changed_is_built_and_its_mistake_told_as_mkdocs_does(
-    tree: Path, tmp_path: Path
+    mistake: str, told: str, tree: Path, tmp_path: Path
 ) -> None:
     broken = shutil.copytree(tree, tmp_path / "broken")
     page = broken / "docs" / "recipes" / "plain_text.md"
-    page.write_text(page.read_text("utf-8") + '\n--8<-- "recipes/tea.py"\n', "utf-8")
+    page.write_text(page.read_text("utf-8") + f"\n{mistake}\n", "utf-8")
     done = subprocess.run(
         command(free_port()), cwd=broken, capture_output=True, text=True, timeout=BUILD
     )
     assert (done.returncode, done.stdout) == (1, "")
-    first, second, *_ = done.stderr.splitlines()
-    assert first == "The site cannot be built:"
-    assert "'recipes/plain_text.md': Snippet at path 'recipes/tea.py' could" in second
+    assert done.stderr.startswith("The site cannot be built:\n")
+    assert told in done.stderr
+    assert "'recipes/plain_text.md'" in done.stderr
