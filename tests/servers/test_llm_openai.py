@@ -107,14 +107,14 @@ def test_until_the_provider_answers_nobody_notices_that_the_client_has_left() ->
                 client.sendall(f"GET {ASK} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
                 connection, _ = provider.accept()
             with connection:
-                assert connection.recv(65536).startswith(b"POST ")
+                while not connection.recv(65536).endswith(b"}"):
+                    pass  # The body of the question is a JSON object.
                 # By the time this is answered the server has seen the other leave.
                 with raw_get(server.port, "/openapi.json") as answer:
                     assert answer.head.startswith("HTTP/1.1 200 ")
                 connection.setblocking(False)
                 with pytest.raises(BlockingIOError):
-                    while connection.recv(65536):
-                        pass
+                    connection.recv(1)
                 connection.settimeout(servers.WAIT)
                 kind = b"Content-Type: text/event-stream\r\n"
                 connection.sendall(b"HTTP/1.1 200 OK\r\n" + kind + b"\r\n")
