@@ -13,6 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import Message
 from email.parser import BytesHeaderParser
 from functools import partial
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 
 from cookbook.background import serving
 from cookbook.catalog import ROOT, Recipe, Request, recipes
+from cookbook.llm import provider, scripted
 
 HEAD, TAIL = 5, 1  # lines that are kept of a chunk too long to show
 WAIT = 5.0  # seconds without a byte before a recording fails
@@ -46,7 +48,7 @@ def section(path: str) -> str:
 def record(recipe: Recipe) -> str:
     """Run a recipe and write down every request that its docstring names."""
     parts = []
-    with serving(recipe.load()) as address:
+    with says_the_same(recipe), serving(recipe.load()) as address:
         # So that no recording times the start-up.
         list(exchange(address, Request("/openapi.json", None)))
         for line, request in zip(recipe.tries, recipe.requests, strict=True):
@@ -56,6 +58,18 @@ def record(recipe: Recipe) -> str:
                 f"--8<-- [start:{name}]\n$ {line}\n{body}\n--8<-- [end:{name}]\n"
             )
     return "\n".join(parts)
+
+
+@contextmanager
+def says_the_same(recipe: Recipe) -> Iterator[None]:
+    """Let the scripted provider answer a recipe that talks to a language model."""
+    if not provider.needed([recipe.slug]):
+        yield
+        return
+    with scripted.running() as script:
+        known = provider.Provider("scripted", "", url=script.url, env=script.env)
+        with provider.visible(known):
+            yield
 
 
 def exchange(address: str, request: Request) -> Iterator[str]:
