@@ -67,8 +67,8 @@ async def answer(chunks: Chunks) -> AsyncIterator[Start | Token | Done | Failed]
                 finish_reason = choice.finish_reason or finish_reason
                 if text := choice.delta.content or choice.delta.refusal:  # Often None.
                     yield Token(text=text)
-    except Exception:  # Whatever it was, the reader is told, and not cut off.
-        logging.getLogger(__name__).exception("The provider failed")
+    except Exception as error:  # Whatever it was, the reader is told, not cut off.
+        logging.getLogger(__name__).error("The answer broke off: %s", type(error))
         failure, finish_reason = "provider", None
     failed = Failed(type=failure, message="The answer broke off.", retryable=True)
     # A stream that was cut ends like a complete one, but for this field.
