@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,23 +12,19 @@ from cookbook.llm import scripted
 from tests.browser.test_sse_decoder import CASES, chunkings, stream
 from tests.kit.servers import Server, uvicorn
 
-NAMES = ("ok", "gated", "hostile-markdown", "rate-limited-once", "truncated", "code")
 pytestmark = pytest.mark.timeout(60)  # seconds; several servers are started
 
 
 @pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
-    """Start a provider that also knows an answer with code in it."""
-    file = tmp_path_factory.mktemp("scenarios") / "scenarios.toml"
-    code = '[code]\nabout = "Code"\ntokens = ["```py\\nprint(1)\\n", "```\\n"]\n'
-    file.write_text(scripted.SCENARIOS.read_text("utf-8") + code, "utf-8")
-    with scripted.running(file, pace=0) as running:
+def provider() -> Iterator[scripted.Provider]:
+    """Start a provider without pauses."""
+    with scripted.running(pace=0) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def server(provider: scripted.Provider) -> Iterator[Server]:
-    """Run the recipe; the gate is open unless a test closes it."""
+    """Run the recipe; each token waits for a test to let it through."""
     env = {**provider.env, "OPENAI_MODEL": "gated"}
     with uvicorn("recipes.llm_chat:app", env=env) as running:
         yield running
@@ -37,7 +32,7 @@ def server(provider: scripted.Provider) -> Iterator[Server]:
 
 @pytest.fixture
 def gate(provider: scripted.Provider) -> scripted.Provider:
-    """Close the gate and forget what was asked before."""
+    """Give the provider without memory."""
     provider.reset()
     return provider
 
@@ -233,10 +228,31 @@ def test_hostile_markdown_is_shown_and_does_nothing(server: Server, page: Page) 
     expect(text.locator("h1")).to_have_text("Your order")
     for forbidden in ("script", "img", "iframe", "style", "[onerror]", "[href^=java]"):
         expect(text.locator(forbidden)).to_have_count(0)
+    expect(text).to_contain_text("<script>document.title = 'stolen'</script>")
     link = text.get_by_role("link", name="pixel")
     assert link.get_attribute("rel") == "noopener noreferrer"
     assert link.get_attribute("target") == "_blank"
     assert hosts == {server.url.split("/")[2]}
+
+
+def test_what_markdown_lets_through_the_sanitizer_stops(
+    server: Server, page: Page
+) -> None:
+    page.goto(server.url)
+    left = page.evaluate(
+        """() => {
+          const hostile = ["<a href='javascript:alert(1)'>a</a>", "<form>b</form>",
+            "<p id=form class=x data-x=1>c</p>", "<svg></svg>",
+            "<a href='https://a.example' target=_self rel=opener>d</a>"];
+          const box = document.createElement("div");
+          box.append(DOMPurify.sanitize(hostile.join(""), SAFE));
+          return box.innerHTML;
+        }"""
+    )
+    assert left == (
+        "<a>a</a>b<p>c</p>"
+        '<a href="https://a.example" target="_blank" rel="noopener noreferrer">d</a>'
+    )
 
 
 def test_html_that_is_not_from_the_sanitizer_is_refused_by_the_browser(

@@ -7,15 +7,13 @@ import json
 import logging
 import re
 import socket
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
-import openai
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -28,13 +26,17 @@ from tests.kit import sse
 from tests.kit.asgi import Run, drive, note
 from tests.kit.servers import Answer, Server, uvicorn
 
+Choose = Callable[[str], None]
 CANARY = "sk-canary-0123456789"
 JSON = {"content-type": "application/json"}
 QUESTION = {"messages": [{"role": "user", "content": "Why is tea hot?"}]}
 BODY = json.dumps(QUESTION).encode()
-WHOLE = {"text": "Tea is hot because the water was.", "finish_reason": "stop"}
-BROKE_OFF = {"status": 502, "message": "The answer broke off."}
-SLOW = {"status": 504, "message": "The model takes too long."}
+WHOLE: dict[str, Any] = {
+    "text": "Tea is hot because the water was.",
+    "finish_reason": "stop",
+}
+BROKE_OFF: dict[str, Any] = {"status": 502, "message": "The answer broke off."}
+SLOW: dict[str, Any] = {"status": 504, "message": "The model takes too long."}
 
 
 # --8<-- [start:client]
@@ -71,7 +73,7 @@ def provider(
 
 
 @pytest.fixture
-def scenario(monkeypatch: pytest.MonkeyPatch) -> Any:
+def scenario(monkeypatch: pytest.MonkeyPatch) -> Choose:
     """Give the function that chooses what the provider does."""
     return lambda name: monkeypatch.setenv("OPENAI_MODEL", name)
 
@@ -91,11 +93,23 @@ def server(started: scripted.Provider) -> Iterator[Server]:
         yield running
 
 
-def ask(path: str = "/chat/stream", **options: Any) -> Run:
+def ask(
+    path: str = "/chat/stream",
+    *,
+    stall_at: int | None = None,
+    disconnect_at: int | None = None,
+    cancel_at: int | None = None,
+) -> Run:
     """Send the question through the driver."""
-    body = options.pop("body", BODY)
     return drive(
-        llm_chat.app, path, method="POST", headers=JSON, body=body, **options
+        llm_chat.app,
+        path,
+        method="POST",
+        headers=JSON,
+        body=BODY,
+        stall_at=stall_at,
+        disconnect_at=disconnect_at,
+        cancel_at=cancel_at,
     )
 
 
@@ -143,7 +157,7 @@ def test_the_first_token_is_out_before_the_second_is_made(
 
 
 def test_the_python_client_reads_pieces_and_knows_a_broken_answer(
-    client: TestClient, scenario: Any
+    client: TestClient, scenario: Choose
 ) -> None:
     assert "".join(read_answer(client, "Why?")) == WHOLE["text"]
     scenario("truncated")
@@ -161,7 +175,7 @@ NAMES += ["null-content", "crlf", "crlf-split", "joined-events", "slow-body"]
 @pytest.mark.usefixtures("provider")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_token_arrives_unchanged_and_forges_nothing(
-    name: str, scenario: Any
+    name: str, scenario: Choose
 ) -> None:
     scenario(name)
     sent = [token.text for token in scripted.load()[name].said()]
@@ -171,7 +185,7 @@ def test_every_token_arrives_unchanged_and_forges_nothing(
     assert done["text"] == "".join(sent)
 
 
-FAULTS = [
+FAULTS: list[tuple[str, int, dict[str, Any]]] = [
     ("truncated", 2, BROKE_OFF),
     ("truncated-at-the-end", 4, BROKE_OFF),
     ("half-event", 2, BROKE_OFF),
@@ -192,7 +206,7 @@ def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("provider", "short_deadlines")
 @pytest.mark.parametrize(("name", "tokens", "said"), FAULTS)
 def test_a_failure_in_mid_stream_is_the_last_event_and_loses_no_token(
-    name: str, tokens: int, said: dict[str, Any], scenario: Any
+    name: str, tokens: int, said: dict[str, Any], scenario: Choose
 ) -> None:
     scenario(name)
     run = ask()
@@ -204,7 +218,7 @@ def test_a_failure_in_mid_stream_is_the_last_event_and_loses_no_token(
 @pytest.mark.usefixtures("provider", "short_deadlines")
 @pytest.mark.parametrize(("name", "said"), [(name, said) for name, _, said in FAULTS])
 def test_without_a_stream_the_same_failure_is_a_status(
-    name: str, said: dict[str, Any], scenario: Any
+    name: str, said: dict[str, Any], scenario: Choose
 ) -> None:
     scenario(name)
     run = ask("/chat")
@@ -224,7 +238,7 @@ REFUSALS = [
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
 @pytest.mark.parametrize(("name", "status"), REFUSALS)
 def test_a_refusal_of_the_provider_is_a_status_of_ours(
-    name: str, status: int, path: str, scenario: Any
+    name: str, status: int, path: str, scenario: Choose
 ) -> None:
     scenario(name)
     run = ask(path)
@@ -237,7 +251,7 @@ def test_a_refusal_of_the_provider_is_a_status_of_ours(
 
 @pytest.mark.usefixtures("provider")
 def test_the_total_deadline_ends_an_answer_that_never_pauses(
-    monkeypatch: pytest.MonkeyPatch, scenario: Any
+    monkeypatch: pytest.MonkeyPatch, scenario: Choose
 ) -> None:
     scenario("long")
     monkeypatch.setattr(llm_chat, "TOTAL", 0.2)
@@ -248,7 +262,7 @@ def test_the_total_deadline_ends_an_answer_that_never_pauses(
 
 @pytest.mark.usefixtures("short_deadlines")
 def test_a_deadline_closes_the_connection_to_the_provider(
-    provider: scripted.Provider, scenario: Any
+    provider: scripted.Provider, scenario: Choose
 ) -> None:
     scenario("gated")
     provider.go(1)
@@ -280,14 +294,17 @@ class Stub:
         reason = None if self.texts else "stop"
         choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": reason}
         fields = {"id": "1", "created": 0, "model": "m", "choices": [choice]}
-        return ChatCompletionChunk(object="chat.completion.chunk", **fields)  # type: ignore[arg-type]
+        return ChatCompletionChunk.model_validate(
+            {**fields, "object": "chat.completion.chunk"}
+        )
 
 
-def stubbed(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
+def stubbed(monkeypatch: pytest.MonkeyPatch, made: Callable[[], object]) -> None:
     """Inject a client through the lifespan, which is where the recipe finds its own."""
 
-    async def create(**asked: Any) -> Any:
-        return made(asked)
+    async def create(**_: object) -> object:
+        found = made()
+        return await found if isinstance(found, Awaitable) else found
 
     completions = SimpleNamespace(create=create)
     state = {
@@ -302,12 +319,12 @@ def stubbed(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
     monkeypatch.setattr(llm_chat.app.router, "lifespan_context", lifespan)
 
 
-@pytest.mark.parametrize("at", [{"disconnect_at": 0}, {"disconnect_at": 2}])
+@pytest.mark.parametrize("at", [0, 2])
 def test_the_stream_of_the_provider_is_closed_when_the_client_leaves(
-    at: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stubbed(monkeypatch, lambda _: Stub(1000, 0.001))
-    run = ask(**at)
+    stubbed(monkeypatch, lambda: Stub(1000, 0.001))
+    run = ask(disconnect_at=at)
     after = run.journal[run.journal.index("disconnect") :]
     assert after.count("token") <= 2
     assert "closed" in run.before("returned")
@@ -317,7 +334,7 @@ def test_the_stream_of_the_provider_is_closed_when_the_client_leaves(
 def test_it_is_closed_too_when_a_slow_client_leaves_whose_chunk_nobody_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stubbed(monkeypatch, lambda _: Stub(1000))
+    stubbed(monkeypatch, lambda: Stub(1000))
     run = ask(stall_at=2, disconnect_at=2)
     after = run.journal[run.journal.index("disconnect") :]
     assert (after.count("token"), after[1]) == (0, "closed")
@@ -328,7 +345,7 @@ def test_it_is_closed_too_when_a_slow_client_leaves_whose_chunk_nobody_takes(
 def test_it_is_closed_when_the_server_gives_the_request_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stubbed(monkeypatch, lambda _: Stub(1000, 0.001))
+    stubbed(monkeypatch, lambda: Stub(1000, 0.001))
     run = ask(cancel_at=2)
     assert "closed" in run.before("raised CancelledError")
     assert llm_chat.open_streams == []
@@ -364,6 +381,19 @@ def test_a_client_may_have_three_streams_and_is_told_when_to_come_back(
         started.wait(number)
 
 
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
+def test_who_has_all_places_is_refused_before_anything_is_asked(
+    path: str, provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = ["192.0.2.1"] * llm_chat.STREAMS
+    monkeypatch.setattr(llm_chat, "open_streams", [*others, "127.0.0.1"])
+    assert ask(path).status == 200
+    llm_chat.open_streams.extend(["127.0.0.1"] * (llm_chat.STREAMS - 1))
+    run = ask(path)
+    assert (run.status, run.headers["retry-after"]) == (429, "5")
+    assert len(provider.requests()) == 1
+
+
 def test_without_a_key_it_runs_and_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -372,13 +402,13 @@ def test_without_a_key_it_runs_and_says_what_to_do(
     with TestClient(llm_chat.app) as client:
         health = client.get("/health").json()
         refused = client.post("/chat", json=QUESTION)
-    assert health == {"model": ChatModel.__args__[0], "ready": False}
+    assert health == {"model": get_args(ChatModel)[0], "ready": False}
     assert refused.status_code == 503
     assert "run `cookbook llm`, or set OPENAI_API_KEY" in refused.json()["detail"]
 
 
 def test_with_a_provider_health_names_the_model_and_asks_nobody(
-    scenario: Any, provider: scripted.Provider
+    scenario: Choose, provider: scripted.Provider
 ) -> None:
     scenario("ok")
     with TestClient(llm_chat.app) as client:
@@ -431,7 +461,7 @@ def test_every_answer_has_an_id_even_one_to_a_bug(
 
 @pytest.mark.usefixtures("provider")
 def test_the_log_has_the_id_and_the_kind_of_error(
-    caplog: pytest.LogCaptureFixture, scenario: Any
+    caplog: pytest.LogCaptureFixture, scenario: Choose
 ) -> None:
     scenario("truncated")
     run = ask()
@@ -444,14 +474,19 @@ def test_the_log_has_the_id_and_the_kind_of_error(
 def test_neither_the_key_nor_the_providers_words_get_out(
     name: str,
     path: str,
-    scenario: Any,
+    scenario: Choose,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.WARNING)
     scenario(name)
     run = ask(path)
-    seen = run.body.decode() + repr(run.headers) + caplog.text + "".join(capfd.readouterr())
+    seen = (
+        run.body.decode()
+        + repr(run.headers)
+        + caplog.text
+        + "".join(capfd.readouterr())
+    )
     assert CANARY not in seen
     assert scripted.load()[name].about not in seen
     assert "Traceback" not in seen
@@ -461,7 +496,7 @@ def test_neither_the_key_nor_the_providers_words_get_out(
 def test_an_error_whose_text_holds_the_key_is_known_by_its_type_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_: object) -> None:
+    def fail() -> None:
         raise ValueError(f"bad header: Bearer {CANARY}")
 
     stubbed(monkeypatch, fail)
@@ -475,15 +510,10 @@ def test_an_error_whose_text_holds_the_key_is_known_by_its_type_alone(
 def test_a_provider_that_sends_no_status_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def never() -> None:
-        await asyncio.Event().wait()
-
-    async def create(**_: object) -> None:
-        await never()
-
-    stubbed(monkeypatch, lambda _: None)
-    monkeypatch.setattr(openai.resources.chat.AsyncCompletions, "create", create)
-    monkeypatch.undo()
+    stubbed(monkeypatch, asyncio.Event().wait)
+    run = ask()
+    assert (run.status, json.loads(run.body)) == (504, {"detail": SLOW["message"]})
+    assert llm_chat.open_streams == []
 
 
 def test_a_page_of_another_origin_must_be_on_the_list(
@@ -515,7 +545,9 @@ def test_the_page_lets_only_its_own_scripts_run_and_asks_no_other_host(
     client: TestClient,
 ) -> None:
     first, second = client.get("/").text, client.get("/").text
-    nonces = [set(re.findall(r"nonce[-=]\"?([0-9a-f]{64})", html)) for html in (first, second)]
+    nonces = [
+        set(re.findall(r"nonce[-=]\"?([0-9a-f]{64})", html)) for html in (first, second)
+    ]
     assert [len(found) for found in nonces] == [1, 1]
     assert nonces[0] != nonces[1]
     assert "default-src 'none'" in first

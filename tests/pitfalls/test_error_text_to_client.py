@@ -1,0 +1,36 @@
+"""docs/pitfalls.md: my API key or the provider's error shows up in the browser."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+
+from cookbook.llm import scripted
+from recipes import llm_chat
+from recipes.pitfalls import error_text_to_client as wrong
+from tests.kit.asgi import drive
+
+BODY = json.dumps({"messages": [{"role": "user", "content": "Hi"}]}).encode()
+KEY = "sk-secret-ключ"  # As when a letter of another alphabet got in by copying.
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[scripted.Provider]:
+    """Start a provider."""
+    with scripted.running(pace=0) as running:
+        yield running
+
+
+@pytest.mark.parametrize(("app", "told"), [(wrong.app, True), (llm_chat.app, False)])
+def test_the_words_of_the_provider_reach_the_client(
+    app: FastAPI,
+    told: bool,
+    provider: scripted.Provider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {**provider.env, "OPENAI_MODEL": "unauthorized"}.items():
+        monkeypatch.setenv(name, value)
+    headers = {"content-type": "application/json"}
+    run = drive(app, "/chat/stream", method="POST", headers=headers, body=BODY)
+    assert (b"The key is wrong" in run.body) == told
