@@ -75,8 +75,8 @@ class Server:
         self._sent = list[Sent]()
         self._running = ExitStack()
         self.url = self._running.enter_context(serving(counted(app, self._sent)))
-        # So that no reader times the start-up; any answer will do.
-        httpx2.get(f"{self.url}/openapi.json")
+        # So that no reader times the first answer; whatever it is will do.
+        httpx2.get(f"{self.url}/openapi.json", trust_env=False)
         self._sent.clear()
 
     def __repr__(self) -> str:

@@ -162,7 +162,7 @@ def watch(
     # Compressed, neither sizes nor text would be those of the application.
     asked = {"Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})}
     # The client is made first: reading certificates is no part of the request.
-    with httpx2.Client(timeout=WAIT, headers=asked) as client:
+    with httpx2.Client(timeout=WAIT, headers=asked, trust_env=False) as client:
         started = time.perf_counter()
         try:
             with client.stream("GET", url) as response:

@@ -22,6 +22,7 @@ from fastapi import Depends, FastAPI, Query
 from fastapi.responses import StreamingResponse
 
 app = FastAPI(title="csv_export")
+UNSAFE = '/\\"%:*?<>|'  # in a header field, or in a file's name on some system
 CHUNK = 64 * 1024  # characters gathered before a chunk is sent
 
 
@@ -56,7 +57,7 @@ FORMULA = frozenset("=+-@\t\r\n\0\uff1d\uff0b\uff0d\uff20")  # OWASP: CSV inject
 
 
 def as_text(cell: str) -> str:
-    """Put an apostrophe before a cell that a spreadsheet would run as a formula."""
+    """Put an apostrophe before text that a spreadsheet would run as a formula."""
     return "'" + cell if cell[:1] in FORMULA else cell
 
 
@@ -71,7 +72,6 @@ def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
     yield buffer.getvalue().encode("utf-8-sig" if bom else "utf-8")
     buffer.seek(buffer.truncate(0))
     for no, placed_at, who, what, quantity, price in table:
-        # Only what people typed needs as_text; a price of -5.00 is a number.
         row = no, placed_at.isoformat(), as_text(who), as_text(what), quantity, price
         writer.writerow(row)
         if buffer.tell() >= CHUNK:
@@ -84,7 +84,7 @@ def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
 # --8<-- [start:filename]
 def attachment(name: str) -> dict[str, str]:
     """Name a download: `filename` for old clients, `filename*` for all (RFC 6266)."""
-    safe = "".join(c if c.isprintable() and c not in '/\\"%' else "_" for c in name)
+    safe = "".join(c if c.isprintable() and c not in UNSAFE else "_" for c in name)
     plain = safe.encode("ascii", "replace").decode().replace("?", "_")
     names = f"filename=\"{plain}\"; filename*=UTF-8''{quote(safe, '')}"
     return {"Content-Disposition": f"attachment; {names}"}

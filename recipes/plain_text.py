@@ -69,7 +69,7 @@ class TextStream(StreamingResponse):
     media_type = "text/plain"
 
 
-def find_order(order_id: int) -> Order:
+async def find_order(order_id: int) -> Order:
     """Look the order up before the stream starts, while a 404 is possible."""
     if order_id not in ORDERS:
         known = ", ".join(map(str, ORDERS))

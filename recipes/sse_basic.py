@@ -26,6 +26,7 @@ from pydantic import BaseModel
 PAUSE = 0.5  # seconds between two events of an order
 RETRY = 2000  # milliseconds that a browser waits before it connects again
 END = "end"  # the id of the last event
+LastEventID = Annotated[str | None, Header()]
 
 app = FastAPI(title="sse_basic")
 
@@ -56,8 +57,7 @@ async def order_events() -> AsyncIterator[Event]:
         await asyncio.sleep(PAUSE)
         yield Event(Order(id=7, state=state).model_dump_json(), "order", str(number))
     yield Event("Leave it at the door.\nRing twice.", "note", "5")
-    # A browser drops an event without data, so the end has some.
-    yield Event("{}", "end", END)
+    yield Event("{}", "end", END)  # A browser drops an event without data.
 
 
 # --8<-- [end:producer]
@@ -76,7 +76,7 @@ def frame(event: Event) -> str:
 
 # --8<-- [end:frame]
 # --8<-- [start:routes]
-def not_after_the_end(last_event_id: Annotated[str | None, Header()] = None) -> None:
+async def not_after_the_end(last_event_id: LastEventID = None) -> None:
     """Answer 204 to a browser that has seen the end; then it stops coming back."""
     if last_event_id == END:
         raise HTTPException(204)

@@ -72,6 +72,22 @@ def test_stop_ends_the_feed_and_start_begins_it_anew(
     expect(page.locator("#events tr")).to_have_count(6)
 
 
+def test_hostile_text_stays_text(server: Server, page: Page) -> None:
+    hostile = "<img src=x onerror=\"document.title='owned'\">"
+    feed = f"event: note\ndata: {hostile}\n\nevent: end\ndata: {{}}\n\n"
+    kind = "text/event-stream"
+    page.route(
+        f"{server.url}/native",
+        lambda route: route.fulfill(body=feed, content_type=kind),
+    )
+    page.goto(f"{server.url}/")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#events tr")).to_have_count(2)
+    expect(page.locator("#events td").nth(2)).to_have_text(hostile)
+    assert page.locator("#events img").count() == 0
+    assert page.title() == "sse_basic"
+
+
 def test_a_server_error_ends_it_for_good(
     server: Server, page: Page, page_errors: list[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""docs/pitfalls.md: HTTPException in a generator, 200 OK and an empty body."""
+"""docs/pitfalls.md: Caught handled exception, but response already started."""
 
 import pytest
 from fastapi.testclient import TestClient
@@ -17,3 +17,9 @@ def test_a_missing_order_is_a_404_only_if_it_is_looked_up_before(right: bool) ->
 
 def test_an_order_that_exists_hides_the_mistake() -> None:
     assert TestClient(wrong.app).get("/slip/1").text == "green tea\n"
+
+
+def test_the_server_reports_that_the_answer_had_begun() -> None:
+    message = "Caught handled exception, but response already started"
+    with pytest.raises(RuntimeError, match=message):
+        TestClient(wrong.app).get("/slip/7")

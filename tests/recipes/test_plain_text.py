@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from recipes import plain_text
 from tests.kit.asgi import drive, note
 
-ROUTES = ("/async/1", "/sync/1", "/route/1")
+ROUTES = ("/async/1", "/sync/1", "/route/1", "/bytes/1")
 SLIP = [
     b"Order 1 for Ada\n",
     b"packed: green tea\n",
@@ -219,3 +219,15 @@ def test_only_the_plain_generator_is_safe_without_an_await(kind: str) -> None:
 
     run = drive(app, "/", disconnect_at=3)
     assert ("frozen" in run.journal) == (kind == "async")
+
+
+def test_an_async_stream_needs_none_of_the_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def no_thread(*_: object) -> None:
+        raise AssertionError("went to a thread")
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", no_thread)
+    monkeypatch.setattr(plain_text, "PAUSE", 0)
+    for path in ("/async/1", "/route/1"):
+        assert drive(plain_text.app, path).chunks == SLIP
