@@ -18,6 +18,7 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
 from pydantic import BaseModel
 
+from cookbook import catalog
 from cookbook.llm import scripted
 from recipes import llm_openai
 from recipes.llm_openai import Done, Failed, Start, Token
@@ -421,6 +422,21 @@ def test_one_client_keeps_its_connection_for_the_next_answer(
     assert len(provider.requests()) == 3
     connects = [m for m in caplog.messages if m.startswith("connect_tcp.complete")]
     assert len(connects) == 1
+
+
+# What it costs
+
+
+def test_the_bench_on_the_page_has_met_its_targets() -> None:
+    file = catalog.ROOT / "docs/benchmarks/llm_openai.json"
+    targets = json.loads(file.read_text("utf-8"))["targets"]
+    measured = [target["measured"] for target in targets]
+    assert all(target["met"] for target in targets)
+    added, p50, p99, chats, hangs_up = measured
+    assert added < 1000
+    assert p50 < p99 < 5
+    assert chats > 30
+    assert hangs_up < 10
 
 
 # The client on the page
