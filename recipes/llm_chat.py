@@ -36,6 +36,7 @@ open_streams: list[str] = []  # the address of each one's client
 request_id = ContextVar("request_id", default="")
 
 
+# --8<-- [start:models]
 class Turn(BaseModel, extra="forbid"):
     """One message; the role `system` is the server's, never a client's."""
 
@@ -63,6 +64,7 @@ class Done(Token):
     tokens: int | None
 
 
+# --8<-- [end:models]
 # --8<-- [start:errors]
 WORDS = {
     400: "The model does not take this conversation.",
@@ -91,20 +93,19 @@ Events = AsyncGenerator[Token, None]
 async def answer(chunks: AsyncIterator[ChatCompletionChunk], asked_at: float) -> Events:
     """Give the pieces of the answer, then all of it; EOFError if the end is missing."""
     now = asyncio.get_running_loop().time
-    due, end = asked_at + FIRST, asked_at + TOTAL
-    whole, finish_reason, tokens = "", None, None
+    due, end, whole, reason, tokens = asked_at + FIRST, asked_at + TOTAL, "", None, None
     # A deadline is for one await, and never held across a yield: PEP 789.
     while chunk := await asyncio.wait_for(anext(chunks, None), min(due, end) - now()):
         tokens = chunk.usage.completion_tokens if chunk.usage else tokens
         for choice in chunk.choices:  # The chunk with the usage has none.
-            finish_reason = choice.finish_reason or finish_reason
+            reason = choice.finish_reason or reason
             if text := choice.delta.content or choice.delta.refusal:
                 whole += text
                 yield Token(text=text)
                 due = now() + IDLE  # A slow client has not used any of it.
-    if not finish_reason:  # Nothing else tells a stream that was cut.
+    if not reason:  # Nothing else tells a stream that was cut.
         raise EOFError
-    yield Done(text=whole, finish_reason=finish_reason, tokens=tokens)
+    yield Done(text=whole, finish_reason=reason, tokens=tokens)
 
 
 async def ask(request: Request, asked: Conversation) -> AsyncIterator[Events]:

@@ -1,4 +1,4 @@
-"""Wrong: a generator gives the place back, but one that never began does nothing."""
+"""Wrong: the place comes back when the garbage collector finds the generator."""
 
 import asyncio
 from collections.abc import AsyncIterator

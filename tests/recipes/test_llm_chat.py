@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import importlib.util
 import json
 import logging
 import re
@@ -10,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
 
 import httpx2
@@ -48,8 +47,8 @@ def read_answer(client: httpx2.Client, question: str) -> Iterator[str]:
             if event.event == "done":
                 return
             if event.event == "failed":
-                raise RuntimeError(event.json()["message"])
-            yield event.json()["text"]
+                raise RuntimeError(json.loads(event.data)["message"])
+            yield json.loads(event.data)["text"]
     raise RuntimeError("The connection was lost.")
 
 
@@ -342,6 +341,19 @@ def test_it_is_closed_too_when_a_slow_client_leaves_whose_chunk_nobody_takes(
     assert llm_chat.open_streams == []
 
 
+def test_break_it_unless_the_stream_is_closed_the_provider_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Path(llm_chat.__file__).read_text("utf-8")
+    line = "async with chunks, aclosing("
+    assert line in source
+    broken = again(source.replace(line, "async with aclosing("))
+    monkeypatch.setattr(llm_chat, "app", broken.app)
+    stubbed(monkeypatch, lambda: Stub(1000))
+    run = ask(stall_at=2, disconnect_at=2)
+    assert "closed" not in run.journal
+
+
 def test_it_is_closed_when_the_server_gives_the_request_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -516,19 +528,24 @@ def test_a_provider_that_sends_no_status_is_given_up(
     assert llm_chat.open_streams == []
 
 
+def again(source: str | None = None) -> ModuleType:
+    """Load the recipe once more, perhaps edited."""
+    module = ModuleType("again")
+    module.__file__ = llm_chat.__file__
+    code = source or Path(llm_chat.__file__).read_text("utf-8")
+    exec(compile(code, llm_chat.__file__, "exec"), module.__dict__)  # noqa: S102
+    return module
+
+
 def test_a_page_of_another_origin_must_be_on_the_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CHAT_ORIGINS", "https://shop.example https://other.example")
-    source = importlib.util.spec_from_file_location("again", llm_chat.__file__)
-    assert source
-    assert source.loader
-    again = importlib.util.module_from_spec(source)
-    source.loader.exec_module(again)
+    listed = again()
     preflight = {"access-control-request-method": "POST"}
     for app, origin, status in [
-        (again.app, "https://shop.example", 200),
-        (again.app, "https://evil.example", 400),
+        (listed.app, "https://shop.example", 200),
+        (listed.app, "https://evil.example", 400),
         (llm_chat.app, "https://shop.example", 400),
     ]:
         headers = {"origin": origin, **preflight}
