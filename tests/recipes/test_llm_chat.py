@@ -117,15 +117,20 @@ def events(run: Run) -> list[tuple[str, Any]]:
     return [(e.event, json.loads(e.data)) for e in sse.parse(run.chunks).events]
 
 
-def raw_post(server: Server) -> Answer:
-    """Ask over a socket, and give the answer when its head is there."""
+def raw_ask(server: Server, path: str, body: bytes = BODY) -> socket.socket:
+    """Ask over a socket."""
     connection = socket.create_connection(("127.0.0.1", server.port), 5)
     head = (
-        "POST /chat/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    connection.sendall(head.encode() + BODY)
-    return Answer(connection)
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+def raw_post(server: Server) -> Answer:
+    """Ask for a stream, and give the answer when its head is there."""
+    return Answer(raw_ask(server, "/chat/stream"))
 
 
 @pytest.mark.usefixtures("provider")
@@ -404,6 +409,20 @@ def test_who_has_all_places_is_refused_before_anything_is_asked(
     run = ask(path)
     assert (run.status, run.headers["retry-after"]) == (429, "5")
     assert len(provider.requests()) == 1
+
+
+def test_without_a_stream_an_answer_goes_on_for_a_client_that_left(
+    started: scripted.Provider, server: Server
+) -> None:
+    started.reset()
+    body = json.dumps({**QUESTION, "max_tokens": 3}).encode()
+    connection = raw_ask(server, "/chat", body)
+    started.wait(1, lambda request: not request.finished)
+    connection.close()
+    # By the time that it has answered another, the server has seen the client leave.
+    assert httpx2.get(f"{server.url}/health").json()["model"] == "gated"
+    started.go(3)
+    assert started.wait(1).finished
 
 
 def test_without_a_key_it_runs_and_says_what_to_do(
