@@ -27,6 +27,7 @@ from cookbook.llm import provider, scripted
 
 HEAD, TAIL = 5, 1  # lines that are kept of a chunk too long to show
 WAIT = 5.0  # seconds without a byte before a recording fails
+VOLATILE = {"date", "x-request-id"}  # header fields that are never the same twice
 TIME = re.compile(r"^\d+\.\d{3} s", re.MULTILINE)
 
 
@@ -85,7 +86,8 @@ def exchange(address: str, request: Request) -> Iterator[str]:
         with connection.makefile("rb") as stream:
             yield read_line(stream).decode("ascii").rstrip()
             head = read_head(stream)
-            yield from (f"{k}: {v}" for k, v in head.items() if k.lower() != "date")
+            kept = [(k, v) for k, v in head.items() if k.lower() not in VOLATILE]
+            yield from (f"{name}: {value}" for name, value in kept)
             yield ""
             count = size = 0
             shortened = False

@@ -5,7 +5,8 @@
 """Chat with a model: limits, deadlines, errors in plain words, and a page with Stop.
 
 Run it:   uvicorn recipes.llm_chat:app
-Try it:   curl http://127.0.0.1:8000/health
+Try it:   curl -N http://127.0.0.1:8000/chat/stream \
+            --json '{"messages": [{"role": "user", "content": "Why is tea hot?"}]}'
 """
 
 import asyncio
@@ -64,6 +65,7 @@ class Done(Token):
     tokens: int | None
 
 
+Events = AsyncGenerator[Token, None]
 # --8<-- [end:models]
 # --8<-- [start:errors]
 WORDS = {
@@ -87,9 +89,6 @@ def explain(error: Exception) -> HTTPException:
 
 # --8<-- [end:errors]
 # --8<-- [start:producer]
-Events = AsyncGenerator[Token, None]
-
-
 async def answer(chunks: AsyncIterator[ChatCompletionChunk], asked_at: float) -> Events:
     """Give the pieces of the answer, then all of it; EOFError if the end is missing."""
     now = asyncio.get_running_loop().time

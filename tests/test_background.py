@@ -35,9 +35,12 @@ def test_it_ends_while_a_client_still_reads() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_application_that_does_not_start_is_an_error() -> None:
+    async def connect() -> None:
+        raise OSError("no database")
+
     @asynccontextmanager
     async def broken(_: FastAPI) -> AsyncIterator[None]:
-        raise OSError("no database")
+        await connect()
         yield
 
     app = FastAPI(lifespan=broken)
