@@ -110,7 +110,7 @@ class LivePanel extends HTMLElement {
     const recipe = this.getAttribute("recipe") ?? "";
     const [live, recorded] = await Promise.all([liveRecipes(), recordings(recipe)]);
     this.#exchanges = recorded;
-    if (live?.includes(recipe)) this.#mode = "live";
+    if (live?.recipes.includes(recipe)) this.#mode = "live";
     else if (recorded.length) this.#mode = "replay";
     this.dataset.mode = this.#mode;
     const notes = {
@@ -118,7 +118,9 @@ class LivePanel extends HTMLElement {
       replay: "Replay of a recorded run: start `make serve` for the live stream.",
       none: "There is no server here and no recorded run: start `make serve` for the live stream.",
     };
-    write(this.#find("lp-note"), notes[/** @type {keyof notes} */ (this.#mode)]);
+    const model = this.#mode === "live" && recipe.startsWith("llm_") ? live?.model : "";
+    const note = notes[/** @type {keyof notes} */ (this.#mode)];
+    write(this.#find("lp-note"), model ? `${note} ${model}` : note);
 
     const paths = recorded.map(({ path }) => path);
     const wanted = this.getAttribute("path") ?? paths[0] ?? "/";

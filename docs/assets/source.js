@@ -20,8 +20,9 @@ const ROOT = new URL("..", import.meta.url); // the site may live in a sub-folde
 const PATIENCE = 3000; // ms in which the server has to say that it is there
 
 /**
- * Asks which recipes the server runs.
- * @returns {Promise<string[] | null>} none on a static site; null if nothing answers
+ * Asks which recipes the server runs, and who answers those that ask a language model.
+ * @returns {Promise<{recipes: string[], model: string} | null>} no recipes on a static
+ *   site; null if nothing answers
  */
 export async function liveRecipes() {
   try {
@@ -30,7 +31,8 @@ export async function liveRecipes() {
       cache: "no-store",
     });
     const index = response.ok ? await response.json().catch(() => null) : null;
-    return Array.isArray(index?.recipes) ? index.recipes : [];
+    const recipes = Array.isArray(index?.recipes) ? index.recipes : [];
+    return { recipes, model: String(index?.provider?.description ?? "") };
   } catch {
     return null;
   }

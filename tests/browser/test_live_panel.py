@@ -465,6 +465,19 @@ def test_a_static_site_replays_the_recorded_run_and_says_so(
     )
 
 
+def test_the_panel_of_an_llm_recipe_says_who_answers(
+    page: Page, site: Site, page_errors: list[str]
+) -> None:
+    who = {"description": "The scripted provider answers."}
+    index = {"recipes": ["llm_answer", "gate"], "provider": who}
+    page.route("**/live/index.json", lambda route: route.fulfill(json=index))
+    llm, other = panels(page, site, "llm_answer /text", "gate /text")
+    expect(llm.locator(".lp-note")).to_contain_text(who["description"])
+    expect(other.locator(".lp-note")).to_contain_text("Live from this server.")
+    expect(other.locator(".lp-note")).not_to_contain_text(who["description"])
+    assert "404" in page_errors.pop()  # It has no recording.
+
+
 def test_the_reader_chooses_among_the_recorded_requests(
     page: Page, static_site: Site
 ) -> None:
