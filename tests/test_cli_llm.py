@@ -412,7 +412,7 @@ def test_without_such_a_recipe_nothing_is_started(
 
 
 def index_of_what_lives(folder: Path) -> object:
-    with TestClient(site.create_app(folder)) as client:
+    with TestClient(site.create_app(folder), base_url="http://127.0.0.1") as client:
         return client.get("/live/index.json").json()
 
 
