@@ -4,11 +4,17 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.kit import servers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+
+# No clock: a busy machine must not fail a test, and each run tries the same examples.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
