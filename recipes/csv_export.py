@@ -10,7 +10,7 @@ Try it:   curl -N 'http://127.0.0.1:8000/orders.csv?rows=5000'
 
 import csv
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,11 +18,13 @@ from typing import Annotated, NamedTuple
 from urllib.parse import quote
 
 import uvicorn
-from fastapi import Depends, FastAPI, Query
+from fastapi import Depends, FastAPI, Query, Response
 from fastapi.responses import StreamingResponse
 
 app = FastAPI(title="csv_export")
 UNSAFE = '/\\"%:*?<>|'  # in a header field, or in a file's name on some system
+Rows = Annotated[int, Query(ge=1, le=10_000_000)]
+Name = Annotated[str, Query(min_length=1, max_length=100)]
 CHUNK = 64 * 1024  # characters gathered before a chunk is sent
 
 
@@ -40,12 +42,11 @@ class Order(NamedTuple):
 CUSTOMERS = ("Ada", "Zoë", "O'Brien, Pat", '=HYPERLINK("http://evil.example")')
 ITEMS = ("green tea", 'tea pot, 12" wide', "honey\n(two jars)", "crème brûlée", "-20%")
 PRICES = [Decimal(price) for price in ("3.50", "24.99", "7.80", "4.15", "-5.00")]
-OPENING = datetime(2026, 1, 1, 9, tzinfo=UTC)
 
 
 def orders(rows: int) -> Iterator[Order]:
     """Read the table, a row at a time; put your database cursor here."""
-    placed_at = OPENING
+    placed_at = datetime(2026, 1, 1, 9, tzinfo=UTC)
     for n in range(rows):
         who, what, price = CUSTOMERS[n % 4], ITEMS[n % 5], PRICES[n % 5]
         yield Order(n + 1, placed_at, who, what, n % 9 + 1, price)
@@ -68,12 +69,10 @@ def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(Order._fields)
-    # The header goes out alone, so that the download begins before the first row.
-    yield buffer.getvalue().encode("utf-8-sig" if bom else "utf-8")
+    yield buffer.getvalue().encode("utf-8-sig" if bom else "utf-8")  # at once, alone
     buffer.seek(buffer.truncate(0))
-    for no, placed_at, who, what, quantity, price in table:
-        row = no, placed_at.isoformat(), as_text(who), as_text(what), quantity, price
-        writer.writerow(row)
+    for no, at, who, what, count, price in table:
+        writer.writerow((no, at.isoformat(), as_text(who), as_text(what), count, price))
         if buffer.tell() >= CHUNK:
             yield buffer.getvalue().encode()
             buffer.seek(buffer.truncate(0))
@@ -98,21 +97,22 @@ class CSVResponse(StreamingResponse):
     media_type = "text/csv"
 
 
-def open_export(
-    rows: Annotated[int, Query(ge=1, le=10_000_000)] = 1_000_000, bom: bool = False
-) -> Iterator[Generator[bytes]]:
-    """Give the chunks, and close their producer with the response, however it ends."""
+async def open_export(
+    answer: Response, rows: Rows = 1_000_000, name: Name = "orders", bom: bool = False
+) -> AsyncIterator[Iterator[bytes]]:
+    """Give the chunks, and close their producer with the response, complete or not."""
+    answer.headers.update(attachment(f"{name}.csv"))
     with closing(to_csv(orders(rows), bom=bom)) as chunks:
         yield chunks
 
 
 @app.get("/orders.csv", response_class=CSVResponse)
-def export_orders(
-    chunks: Annotated[Generator[bytes], Depends(open_export)],
-    name: Annotated[str, Query(min_length=1, max_length=100)] = "orders",
-) -> CSVResponse:
+async def export_orders(
+    chunks: Annotated[Iterator[bytes], Depends(open_export)],
+) -> AsyncIterator[bytes]:
     """Download the orders; Excel takes UTF-8 for what it is only after a BOM."""
-    return CSVResponse(chunks, headers=attachment(f"{name}.csv"))
+    for chunk in chunks:
+        yield chunk  # FastAPI lets others have a turn here.
 
 
 # --8<-- [end:route]

@@ -186,6 +186,7 @@ def test_any_other_cell_stays_as_it_is(cell: str) -> None:
     assert as_text(cell) == cell
 
 
+@pytest.mark.timeout(60)
 @given(st.text(), st.text())
 def test_no_cell_runs_or_leaves_its_row_whatever_it_holds(who: str, what: str) -> None:
     order = next(orders(1))._replace(customer=who, item=what)
@@ -203,6 +204,7 @@ def test_a_byte_order_mark_comes_once_at_the_start_if_asked_for(rows: int) -> No
     assert BOM not in client.get(f"/orders.csv?rows={rows}").content
 
 
+@pytest.mark.timeout(60)
 @given(st.text(st.characters(codec="utf-8"), min_size=1))
 def test_any_name_makes_a_header_that_forges_nothing(name: str) -> None:
     value = attachment(name)["Content-Disposition"]
@@ -268,3 +270,8 @@ def test_without_a_number_of_rows_it_is_a_million(
     monkeypatch.setattr(csv_export, "orders", spy)
     client.get("/orders.csv")
     assert asked == [1_000_000]
+
+
+def test_another_request_is_answered_between_two_chunks() -> None:
+    run = drive(csv_export.app, "/orders.csv?rows=50000", also="/openapi.json")
+    assert "/openapi.json end" in run.before("end")
