@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -275,3 +277,15 @@ def test_without_a_number_of_rows_it_is_a_million(
 def test_another_request_is_answered_between_two_chunks() -> None:
     run = drive(csv_export.app, "/orders.csv?rows=50000", also="/openapi.json")
     assert "/openapi.json end" in run.before("end")
+
+
+def test_a_route_that_is_a_plain_generator_runs_in_a_thread() -> None:
+    app = FastAPI()
+
+    @app.get("/orders.csv", response_class=csv_export.CSVResponse)
+    def export() -> Iterator[bytes]:
+        note(f"on the loop: {threading.current_thread() is loop}")
+        yield b"id\r\n"
+
+    loop = threading.current_thread()
+    assert "on the loop: False" in drive(app, "/orders.csv").journal
