@@ -1,6 +1,10 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["fastapi>=0.165", "openai>=3.52", "uvicorn>=0.54"]
+#
+# [tool.cookbook]
+# needs = ["model"]
+# application = true
 # ///
 """Chat with a model: limits, deadlines, errors in plain words, and a page with Stop.
 

@@ -1,6 +1,9 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["fastapi>=0.165", "openai>=3.52", "uvicorn>=0.54"]
+#
+# [tool.cookbook]
+# needs = ["model"]
 # ///
 """Stream the tokens of a language model as server-sent events (OpenAI).
 

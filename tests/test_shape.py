@@ -159,7 +159,7 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
     ),
     (
         tie.every_pitfall_is_tested_and_shown,
-        "recipes/pitfalls/dict_as_data.py is not shown in docs/pitfalls.md",
+        "recipes/pitfalls/sse_basic/dict_as_data.py is not shown in docs/pitfalls.md",
         edit("docs/pitfalls.md", "pitfalls/dict_as_data.py:wrong", "none.py"),
     ),
     # Pages.

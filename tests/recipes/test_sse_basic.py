@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipes import sse_basic
-from recipes.pitfalls import end_without_data
+from recipes.pitfalls.sse_basic import end_without_data
 from recipes.sse_basic import END, RETRY, Event, frame
 from tests.kit import sse
 from tests.kit.asgi import drive, note

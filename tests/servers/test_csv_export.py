@@ -34,7 +34,7 @@ def failing() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def careless() -> Iterator[Server]:
-    with uvicorn("recipes.pitfalls.filename_from_the_client:app") as running:
+    with uvicorn("recipes.pitfalls.csv_export.filename_from_the_client:app") as running:
         yield running
 
 

@@ -89,7 +89,7 @@ def answers(server: Server) -> bool:
 def test_without_an_await_one_client_that_leaves_stops_the_server_for_all(
     path: str, frozen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with uvicorn("recipes.pitfalls.generator_without_await:app") as server:
+    with uvicorn("recipes.pitfalls.plain_text.generator_without_await:app") as server:
         assert answers(server)
         with raw_get(server.port, path) as answer:
             assert answer.chunk() == b"ticket 1\n"

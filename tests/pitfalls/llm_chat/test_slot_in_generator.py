@@ -1,4 +1,4 @@
-"""docs/pitfalls.md: 429 Too Many Requests, though nobody is connected any more."""
+"""docs/pitfalls/tokens.md: 429 Too Many Requests, though nobody is connected any more."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 from starlette.types import ASGIApp, Message
 
 from recipes import llm_chat
-from recipes.pitfalls import slot_in_generator as wrong
+from recipes.pitfalls.llm_chat import slot_in_generator as wrong
 from tests.kit.asgi import drive
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "Hi"}]}).encode()

@@ -1,4 +1,4 @@
-"""docs/pitfalls.md: CSV columns shift to the right."""
+"""docs/pitfalls/bytes.md: CSV columns shift to the right."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import io
 import pytest
 from fastapi.testclient import TestClient
 
-from recipes.pitfalls.hand_joined_commas import app
+from recipes.pitfalls.csv_export.hand_joined_commas import app
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""docs/pitfalls.md: StreamingResponse is slow with many small rows."""
+"""docs/pitfalls/bytes.md: StreamingResponse is slow with many small rows."""
 
 import pytest
 from fastapi import FastAPI
 
 from recipes import csv_export
-from recipes.pitfalls import row_per_yield as wrong
+from recipes.pitfalls.csv_export import row_per_yield as wrong
 from tests.kit.asgi import drive
 
 

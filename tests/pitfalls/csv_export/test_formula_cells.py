@@ -1,4 +1,4 @@
-"""docs/pitfalls.md: Excel runs a formula from my export."""
+"""docs/pitfalls/bytes.md: Excel runs a formula from my export."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from recipes import csv_export
-from recipes.pitfalls import formula_cells as wrong
+from recipes.pitfalls.csv_export import formula_cells as wrong
 
 
 @pytest.mark.parametrize(("app", "runs"), [(wrong.app, True), (csv_export.app, False)])

@@ -1,4 +1,4 @@
-"""docs/pitfalls.md: visitors change my system prompt, my model and my bill."""
+"""docs/pitfalls/tokens.md: visitors change my system prompt, my model and my bill."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from cookbook.llm import scripted
 from recipes import llm_chat
-from recipes.pitfalls import unvalidated_messages as wrong
+from recipes.pitfalls.llm_chat import unvalidated_messages as wrong
 
 QUESTION = {"role": "user", "content": "Hi"}
 ABUSES: list[dict[str, Any]] = [

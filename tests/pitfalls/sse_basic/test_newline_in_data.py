@@ -1,9 +1,9 @@
-"""docs/pitfalls.md: newlines vanish from my SSE messages, or one becomes two."""
+"""docs/pitfalls/events.md: newlines vanish from my SSE messages, or one becomes two."""
 
 import pytest
 from fastapi.testclient import TestClient
 
-from recipes.pitfalls import newline_in_data as wrong
+from recipes.pitfalls.sse_basic import newline_in_data as wrong
 from recipes.sse_basic import Event, frame
 from tests.kit import sse
 

@@ -1,11 +1,11 @@
-"""docs/pitfalls.md: SyntaxError in JSON at position 1."""
+"""docs/pitfalls/events.md: SyntaxError in JSON at position 1."""
 
 import json
 
 import pytest
 from fastapi.testclient import TestClient
 
-from recipes.pitfalls.dict_as_data import app
+from recipes.pitfalls.sse_basic.dict_as_data import app
 from tests.kit import sse
 
 

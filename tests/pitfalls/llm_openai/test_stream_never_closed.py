@@ -1,4 +1,4 @@
-"""docs/pitfalls.md: the model goes on writing after the client has left."""
+"""docs/pitfalls/tokens.md: the model goes on writing after the client has left."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from cookbook.llm import scripted
 from recipes import llm_openai
-from recipes.pitfalls import stream_never_closed as wrong
+from recipes.pitfalls.llm_openai import stream_never_closed as wrong
 from tests.kit.asgi import Run, drive, note
 
 # Twenty events come in one chunk: who reads them stands at a `yield`, not an `await`.

@@ -1,4 +1,4 @@
-"""docs/pitfalls.md: my API key or the provider's error shows up in the browser."""
+"""docs/pitfalls/tokens.md: my API key or the provider's error shows up in the browser."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from cookbook.llm import scripted
 from recipes import llm_chat
-from recipes.pitfalls import error_text_to_client as wrong
+from recipes.pitfalls.llm_chat import error_text_to_client as wrong
 from tests.kit.asgi import drive
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "Hi"}]}).encode()

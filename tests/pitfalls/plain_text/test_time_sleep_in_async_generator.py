@@ -1,4 +1,4 @@
-"""docs/pitfalls.md: one request streams and all others wait."""
+"""docs/pitfalls/bytes.md: one request streams and all others wait."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recipes import plain_text
-from recipes.pitfalls import time_sleep_in_async_generator as wrong
+from recipes.pitfalls.plain_text import time_sleep_in_async_generator as wrong
 from tests.kit.asgi import drive
 
 

@@ -1,4 +1,4 @@
-"""docs/pitfalls.md: line breaks vanish from the model's answer, or it forges events."""
+"""docs/pitfalls/tokens.md: line breaks vanish from the model's answer, or it forges events."""
 
 import json
 
@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 
 from cookbook.llm import scripted
 from recipes import llm_openai
-from recipes.pitfalls import token_as_raw_data as wrong
+from recipes.pitfalls.llm_openai import token_as_raw_data as wrong
 from tests.kit import sse
 from tests.kit.asgi import drive
 

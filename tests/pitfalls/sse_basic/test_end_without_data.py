@@ -1,10 +1,10 @@
-"""docs/pitfalls.md: EventSource never receives my "done" event."""
+"""docs/pitfalls/events.md: EventSource never receives my "done" event."""
 
 import pytest
 from fastapi.testclient import TestClient
 from playwright.sync_api import Page
 
-from recipes.pitfalls.end_without_data import app
+from recipes.pitfalls.sse_basic.end_without_data import app
 from tests.kit import sse
 from tests.kit.servers import uvicorn
 
@@ -27,7 +27,7 @@ def test_the_python_client_delivers_it_all_the_same(path: str, right: bool) -> N
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("path", "right"), ROUTES)
 def test_chromium_does_not_deliver_it(path: str, right: bool, page: Page) -> None:
-    with uvicorn("recipes.pitfalls.end_without_data:app") as server:
+    with uvicorn("recipes.pitfalls.sse_basic.end_without_data:app") as server:
         page.goto(f"{server.url}/openapi.json")
         seen = page.evaluate(
             """path => new Promise(done => {

@@ -1,4 +1,4 @@
-"""docs/pitfalls.md: IndexError on the last chunk of a model's answer."""
+"""docs/pitfalls/tokens.md: IndexError on the last chunk of a model's answer."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,7 +8,7 @@ import pytest
 
 from cookbook.llm import scripted
 from recipes.llm_openai import Chunks, Token, answer
-from recipes.pitfalls import choices_without_check as wrong
+from recipes.pitfalls.llm_openai import choices_without_check as wrong
 
 Tokens = Callable[[Chunks], AsyncIterator[str]]
 SAID = ["Tea", " is", " hot", " because", " the", " water", " was", "."]

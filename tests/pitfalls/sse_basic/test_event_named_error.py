@@ -1,10 +1,10 @@
-"""docs/pitfalls.md: EventSource onerror fires although the connection is fine."""
+"""docs/pitfalls/events.md: EventSource onerror fires although the connection is fine."""
 
 import pytest
 from fastapi.testclient import TestClient
 from playwright.sync_api import Page
 
-from recipes.pitfalls.event_named_error import app
+from recipes.pitfalls.sse_basic.event_named_error import app
 from tests.kit import sse
 from tests.kit.servers import uvicorn
 
@@ -24,7 +24,7 @@ def test_on_the_wire_it_is_an_event_like_any_other(path: str, name: str) -> None
 def test_onerror_is_called_while_the_connection_is_open(
     path: str, right: bool, page: Page
 ) -> None:
-    with uvicorn("recipes.pitfalls.event_named_error:app") as server:
+    with uvicorn("recipes.pitfalls.sse_basic.event_named_error:app") as server:
         page.goto(f"{server.url}/openapi.json")
         state = page.evaluate(
             """path => new Promise(done => {

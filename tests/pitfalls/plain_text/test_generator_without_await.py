@@ -1,8 +1,8 @@
-"""docs/pitfalls.md: a client disconnects and the server hangs."""
+"""docs/pitfalls/bytes.md: a client disconnects and the server hangs."""
 
 import pytest
 
-from recipes.pitfalls.generator_without_await import app
+from recipes.pitfalls.plain_text.generator_without_await import app
 from tests.kit.asgi import drive
 
 

@@ -1,11 +1,11 @@
-"""docs/pitfalls.md: UnicodeEncodeError in Content-Disposition."""
+"""docs/pitfalls/bytes.md: UnicodeEncodeError in Content-Disposition."""
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from recipes import csv_export
-from recipes.pitfalls import filename_from_the_client as wrong
+from recipes.pitfalls.csv_export import filename_from_the_client as wrong
 from tests.kit.asgi import drive
 
 APPS = [(wrong.app, False), (csv_export.app, True)]

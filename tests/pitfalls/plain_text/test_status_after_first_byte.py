@@ -1,10 +1,10 @@
-"""docs/pitfalls.md: Caught handled exception, but response already started."""
+"""docs/pitfalls/bytes.md: Caught handled exception, but response already started."""
 
 import pytest
 from fastapi.testclient import TestClient
 
 from recipes import plain_text
-from recipes.pitfalls import status_after_first_byte as wrong
+from recipes.pitfalls.plain_text import status_after_first_byte as wrong
 
 
 @pytest.mark.parametrize("right", [False, True])
