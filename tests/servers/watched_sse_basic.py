@@ -1,4 +1,4 @@
-"""The recipe sse_basic over feeds of the test, with a line when a request is over."""
+"""The recipe sse_basic over feeds of the tests; it tells when a request ends."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -14,6 +14,9 @@ BIG = 32 * 1024 * 1024  # bytes, more than the buffers of a connection hold
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve the recipe."""
+    seen = dict(scope.get("headers", [])).get(b"last-event-id")
+    if scope["type"] == "http":
+        sys.stdout.write(f"asked for {scope['path']}, seen: {seen}\n")
     try:
         await sse_basic.app(scope, receive, send)
     finally:
@@ -61,10 +64,14 @@ def failing() -> ASGIApp:
 
 
 def short() -> ASGIApp:
-    """Give the recipe a feed that stops before its end."""
-
-    async def first() -> AsyncIterator[Event]:
-        yield Event("{}", "order", "1")
-
-    sse_basic.order_events = first
+    """Give the recipe a feed that stops before its end, the first time."""
+    whole = sse_basic.order_events
+    feeds = iter([first_two(), whole()])
+    sse_basic.order_events = lambda: next(feeds)
     return app
+
+
+async def first_two() -> AsyncIterator[Event]:
+    """Make the first two events of an order, without a pause."""
+    yield Event("{}", "order", "1", retry=100)
+    yield Event("{}", "order", "2")
