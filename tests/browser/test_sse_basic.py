@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -120,15 +121,26 @@ def test_hostile_text_stays_text(server: Server, page: Page) -> None:
     assert page.title() == "sse_basic"
 
 
-def test_a_server_error_ends_it_for_good(
-    server: Server, page: Page, page_errors: list[str]
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        ({"status": 500, "content_type": "text/event-stream"}, "500"),
+        ({"status": 200, "content_type": "text/plain"}, "MIME type"),
+    ],
+)
+def test_another_status_or_content_type_ends_it_for_good(
+    answer: dict[str, Any],
+    complaint: str,
+    server: Server,
+    page: Page,
+    page_errors: list[str],
 ) -> None:
-    page.route(f"{server.url}/native", lambda route: route.fulfill(status=500))
+    page.route(f"{server.url}/native", lambda route: route.fulfill(**answer))
     page.goto(f"{server.url}/")
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#status")).to_have_text("The server said no.")
     assert page.evaluate("source.readyState") == CLOSED
-    assert "500" in page_errors.pop()
+    assert complaint in page_errors.pop()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

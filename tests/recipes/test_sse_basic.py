@@ -15,7 +15,7 @@ import pydantic
 import pytest
 import sse_starlette
 from anyio import BrokenResourceError
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +88,19 @@ def test_an_event_is_a_chunk_and_goes_out_before_the_next_is_made(path: str) -> 
     for number in (1, 2, 3, 4):
         made = run.before(f"chunk {number}").count("pause")
         assert number - 1 <= made <= number - 1 + ahead
+
+
+def test_the_shop_pauses_half_a_second_before_each_change_of_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paused: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+
+    monkeypatch.setattr(sse_basic, "asyncio", SimpleNamespace(sleep=pause))
+    drive(sse_basic.app, "/by-hand")
+    assert paused == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -207,6 +220,21 @@ async def leave_with(error: Exception) -> None:
     """Leave the dependency with an error, as FastAPI does."""
     async with asynccontextmanager(slow_client_may_leave)():
         raise error
+
+
+@pytest.mark.usefixtures("noted_feed")
+def test_it_keeps_the_log_quiet_for_all_routes_of_an_app() -> None:
+    async def feed() -> AsyncIterator[str]:
+        async for event in sse_basic.order_events():
+            yield event.data
+
+    for dependencies, ending in [
+        ([], "raised ExceptionGroup"),
+        ([Depends(slow_client_may_leave)], "returned"),
+    ]:
+        app = FastAPI(dependencies=dependencies)
+        app.get("/feed", response_class=fastapi.sse.EventSourceResponse)(feed)
+        assert drive(app, "/feed", stall_at=3, disconnect_at=3).journal[-1] == ending
 
 
 def test_the_dependency_drops_that_error_and_no_other() -> None:

@@ -1,9 +1,10 @@
 """Wrong: a slow client that leaves rolls a transaction back and fills the log.
 
 Run it:   uvicorn recipes.pitfalls.sse_basic.slow_client_leaves:app
-Try it:   curl --limit-rate 1k --max-time 1 -o /dev/null http://127.0.0.1:8000/events
+Try it:   curl --limit-rate 1k --max-time 1 -o /dev/null http://127.0.0.1:8000/quiet-events
+          curl --limit-rate 1k --max-time 1 -o /dev/null http://127.0.0.1:8000/events
           curl http://127.0.0.1:8000/outcomes
-See it:   rolled back
+See it:   ["committed","rolled back"]
 """
 
 from collections.abc import AsyncIterator
@@ -32,6 +33,14 @@ async def transaction() -> AsyncIterator[None]:
     outcomes.append("committed")
 
 
+async def slow_client_may_leave() -> AsyncIterator[None]:
+    """Drop the error that FastAPI raises when a slow client leaves, and no other."""
+    try:
+        yield
+    except* anyio.BrokenResourceError:
+        pass  # An event was waiting for a client that is gone.
+
+
 # --8<-- [start:wrong]
 WRONG = [Depends(transaction)]
 
@@ -45,20 +54,12 @@ async def feed() -> AsyncIterator[str]:
 
 # --8<-- [end:wrong]
 # --8<-- [start:right]
-async def slow_client_may_leave() -> AsyncIterator[None]:
-    """Drop the error that FastAPI raises when a slow client leaves, and no other."""
-    try:
-        yield
-    except* anyio.BrokenResourceError:
-        pass  # An event was waiting for a client that is gone.
-
-
 RIGHT = [Depends(transaction), Depends(slow_client_may_leave)]  # the last ends first
 
 
 @app.get("/quiet-events", response_class=EventSourceResponse, dependencies=RIGHT)
 async def quiet_feed() -> AsyncIterator[str]:
-    """Stream the same, and take a client that leaves for no error."""
+    """Take a client that leaves for no error."""
     async for order in order_events():
         yield order
 
