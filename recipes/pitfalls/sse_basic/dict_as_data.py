@@ -8,10 +8,12 @@ See it:   data: {'id': 7, 'state': 'paid', 'gift': None}
 
 from collections.abc import AsyncIterator
 
+# --8<-- [start:imports]
 import fastapi.sse
 import sse_starlette
 from fastapi import FastAPI
 
+# --8<-- [end:imports]
 app = FastAPI()
 
 

@@ -14,8 +14,11 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
+
+# --8<-- [start:imports]
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+# --8<-- [end:imports]
 app = FastAPI()
 
 
