@@ -40,3 +40,9 @@ def test_without_a_path_the_page_shows_the_wrong_one(page: Page) -> None:
     with uvicorn("recipes.pitfalls.sse_basic.end_without_data:app") as server:
         page.goto(server.url)
         expect(page.locator("#log")).to_contain_text("lost, connecting again")
+
+
+def test_its_page_loads_nothing_from_another_host() -> None:
+    html = TestClient(app).get("/").text
+    assert "new EventSource" in html
+    assert "http" not in html

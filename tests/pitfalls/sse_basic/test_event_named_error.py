@@ -33,3 +33,9 @@ def test_onerror_is_called_while_the_connection_is_open(
         # Then the feed ends, and the second line is the truth.
         second = "onerror: the connection is connecting again"
         expect(page.locator("#log")).to_have_text(f"{first} {second}")
+
+
+def test_its_page_loads_nothing_from_another_host() -> None:
+    html = TestClient(app).get("/").text
+    assert "new EventSource" in html
+    assert "http" not in html

@@ -37,3 +37,9 @@ def test_chromium_connects_again_and_again(page: Page) -> None:
         assert server.output().count("GET /events HTTP/1.1") >= 3
         # Else it would report that the server is gone.
         page.goto("about:blank")
+
+
+def test_its_page_loads_nothing_from_another_host() -> None:
+    html = TestClient(feed_without_end.app).get("/").text
+    assert "new EventSource" in html
+    assert "http" not in html
