@@ -42,7 +42,7 @@ ITEMS = ("green tea", 'tea pot, 12" wide', "honey\n(two jars)", "crème brûlée
 PRICES = [Decimal(price) for price in ("3.50", "24.99", "7.80", "4.15", "-5.00")]
 
 
-def orders(rows: int) -> Iterator[Order]:
+def orders(rows: int) -> Generator[Order]:
     """Read the table, a row at a time; put your database cursor here."""
     placed_at = datetime(2026, 1, 1, 9, tzinfo=UTC)
     for number in range(rows):
@@ -154,9 +154,9 @@ class CSVResponse(StreamingResponse):
 async def open_export(
     answer: Response, rows: Rows = 1_000_000, name: Name = "orders", bom: bool = False
 ) -> AsyncIterator[Iterator[bytes]]:
-    """Give the chunks, and close their producer with the response, complete or not."""
+    """Give the chunks; close table and producer with the response, complete or not."""
     answer.headers["Content-Disposition"] = attachment(name)
-    with closing(to_csv(orders(rows), bom=bom)) as chunks:
+    with closing(orders(rows)) as table, closing(to_csv(table, bom=bom)) as chunks:
         yield chunks
 
 

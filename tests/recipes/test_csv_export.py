@@ -4,15 +4,19 @@ import csv
 import io
 import itertools
 import re
+import sqlite3
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from types import ModuleType
 from urllib.parse import unquote
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -221,13 +225,13 @@ def test_no_cell_runs_or_leaves_its_row_whatever_it_holds(who: str, what: str) -
     assert len(row) == len(Order._fields)
     shown = as_text(who) + "\0" + as_text(what)
     assert row[2] + "\0" + row[3] == visible(shown)
-    for splits, quotes in itertools.product(
-        ",;|\t", [csv.QUOTE_MINIMAL, csv.QUOTE_NONE]
-    ):
-        lines = io.StringIO(text, newline="")
-        for cells in csv.reader(lines, delimiter=splits, quoting=quotes):
-            starts = {cell.lstrip(' \t\r\n\0"')[:1] for cell in cells}
-            assert not starts & set(SIGNS), (splits, cells)
+    for splits in ",;|\t":
+        lines = [*io.StringIO(text, newline="")]
+        quoted = csv.reader(lines, delimiter=splits)
+        unquoted = csv.reader(lines, delimiter=splits, quoting=csv.QUOTE_NONE)
+        for read in itertools.chain(quoted, unquoted):
+            starts = {cell.lstrip(' \t\r\n\0"')[:1] for cell in read}
+            assert not starts & set(SIGNS), (splits, read)
 
 
 def visible(text: str) -> str:
@@ -346,7 +350,7 @@ def test_without_a_number_of_rows_it_is_a_million(
 
     def spy(rows: int) -> Iterator[Order]:
         asked.append(rows)
-        return iter(())
+        yield from ()
 
     monkeypatch.setattr(csv_export, "orders", spy)
     client.get("/orders.csv")
@@ -358,13 +362,88 @@ def test_another_request_is_answered_between_two_chunks() -> None:
     assert "/openapi.json end" in run.before("end")
 
 
-def test_a_route_that_is_a_plain_generator_runs_in_a_thread() -> None:
-    app = FastAPI()
+BOTH = ("open_export", "export_orders")
 
-    @app.get("/orders.csv", response_class=csv_export.CSVResponse)
-    def export() -> Iterator[bytes]:
+
+def with_plain_functions(names: Iterable[str], folder: Path) -> ModuleType:
+    """Load the recipe with `def` in place of `async def` before these functions."""
+    source = Path(csv_export.__file__).read_text("utf-8")
+    for name in names:
+        assert source.count(f"async def {name}(") == 1
+        source = source.replace(f"async def {name}(", f"def {name}(")
+    file = folder / "csv_export_in_threads.py"
+    file.write_text(source, "utf-8")
+    module = ModuleType(file.stem)
+    exec(compile(source, file, "exec"), module.__dict__)  # noqa: S102 - it is ours
+    return module
+
+
+def orders_of_sqlite(rows: int, *, check_same_thread: bool) -> Iterator[Order]:
+    """Read orders from SQLite, which looks at the thread that asks."""
+    connection = sqlite3.connect(":memory:", check_same_thread=check_same_thread)
+    numbers = """WITH RECURSIVE numbers(n) AS
+        (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT ?) SELECT n FROM numbers"""
+    first = next(orders(1))
+    try:
+        for (number,) in connection.execute(numbers, [rows]):
+            yield first._replace(id=number)
+    finally:
+        connection.close()
+
+
+def from_sqlite(
+    names: Iterable[str], folder: Path, *, check_same_thread: bool
+) -> ModuleType:
+    """Load the recipe with these functions plain, and with its orders in SQLite."""
+    module = with_plain_functions(names, folder)
+    table = partial(orders_of_sqlite, check_same_thread=check_same_thread)
+    module.__dict__["orders"] = table
+    return module
+
+
+def test_a_route_that_is_a_plain_generator_runs_in_a_thread(tmp_path: Path) -> None:
+    def noted(rows: int) -> Iterator[Order]:
         note(f"on the loop: {threading.current_thread() is loop}")
-        yield b"id\r\n"
+        yield from orders(rows)
 
     loop = threading.current_thread()
-    assert "on the loop: False" in drive(app, "/orders.csv").journal
+    for names, on_the_loop in [((), True), (["export_orders"], False), (BOTH, False)]:
+        module = with_plain_functions(names, tmp_path)
+        module.__dict__["orders"] = noted
+        run = drive(module.app, "/orders.csv?rows=1")
+        assert f"on the loop: {on_the_loop}" in run.journal
+
+
+@pytest.mark.parametrize(
+    ("names", "fails"), [((), False), (["export_orders"], True), (BOTH, False)]
+)
+def test_with_only_the_route_in_threads_another_thread_closes_the_connection(
+    names: Iterable[str], fails: bool, tmp_path: Path
+) -> None:
+    module = from_sqlite(names, tmp_path, check_same_thread=True)
+    run = drive(module.app, "/orders.csv?rows=100000", disconnect_at=2)
+    assert isinstance(run.error, sqlite3.ProgrammingError) == fails
+
+
+@pytest.mark.parametrize("check_same_thread", [True, False])
+def test_two_exports_at_once_swap_their_threads(
+    check_same_thread: bool, tmp_path: Path
+) -> None:
+    module = from_sqlite(BOTH, tmp_path, check_same_thread=check_same_thread)
+    module.__dict__["CHUNK"] = 1
+    both = threading.Barrier(2)
+    table = module.__dict__["orders"]
+
+    def in_step(rows: int) -> Iterator[Order]:
+        for order in table(rows):
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.5)  # The two end together, so either may go on in either.
+            yield order
+
+    module.__dict__["orders"] = in_step
+    target = "/orders.csv?rows=300"
+    run = drive(module.app, target, also=target)
+    assert run.also
+    errors = [repr(error) for error in (run.error, run.also.error) if error]
+    assert any("ProgrammingError" in error for error in errors) == check_same_thread
+    assert check_same_thread or run.body.count(b"\r\n") == 301
