@@ -113,6 +113,13 @@ def test_a_complete_export_closes_the_producer_too() -> None:
     assert "closed" in run.before("end")
 
 
+@pytest.mark.usefixtures("noted_rows")
+def test_a_server_that_gives_the_export_up_closes_it_too() -> None:
+    target = "/orders.csv?rows=100000"
+    run = drive(csv_export.app, target, stall_at=3, cancel_at=3)
+    assert "closed" in run.before("raised CancelledError")
+
+
 def test_a_table_that_fails_in_mid_stream_breaks_the_download_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
