@@ -169,6 +169,11 @@ def test_a_client_does_not_take_half_a_slip_for_a_whole_one(
     assert running.returncode == 1
 
 
+def test_by_default_the_python_client_waits_five_seconds_for_a_byte() -> None:
+    with httpx2.Client() as standard:
+        assert standard.timeout.read == 5
+
+
 def test_break_it_without_a_media_type_nothing_names_the_charset(
     recipe: Server, tmp_path: Path
 ) -> None:
