@@ -55,7 +55,7 @@ def orders(rows: int) -> Generator[Order]:
 
 # --8<-- [end:table]
 # --8<-- [start:cells]
-FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")  # OWASP: CSV injection
+FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")  # with their wide forms (OWASP)
 SEPARATOR = re.compile("([,;|\t\r\n])")  # where some spreadsheet starts a new cell
 SKIPPED = ' "\0'  # what a spreadsheet may drop in front of a formula
 
@@ -115,8 +115,9 @@ def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
 # --8<-- [end:producer]
 # --8<-- [start:filename]
 UNSAFE = frozenset('/\\"%:*?<>|')  # in a header field, or in a file's name
-SPECIAL = re.compile(  # a hidden file, an option, a home folder; a device of Windows
-    r"[ .~-]|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$)", re.IGNORECASE
+LEADING = (".", "-", "~", " ")  # a hidden file, an option, a home folder
+DEVICE = re.compile(  # what Windows takes for a device, whatever the ending
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$)", re.IGNORECASE
 )
 
 
@@ -131,7 +132,7 @@ def attachment(name: str) -> str:
             safe += "_"
         else:
             safe += character
-    if SPECIAL.match(safe):
+    if safe.startswith(LEADING) or DEVICE.match(safe):
         safe = "_" + safe
     plain = safe.encode("ascii", "replace").decode().replace("?", "_")
     encoded = quote(safe, safe="")
@@ -164,9 +165,9 @@ async def open_export(
 async def export_orders(
     chunks: Annotated[Iterator[bytes], Depends(open_export)],
 ) -> AsyncIterator[bytes]:
-    """Download the orders; Excel takes UTF-8 for what it is only after a BOM."""
+    """Download the orders; with `bom=true` also Excel sees that this is UTF-8."""
     for chunk in chunks:
-        yield chunk  # FastAPI lets others have a turn here.
+        yield chunk  # FastAPI lets other requests run here.
 
 
 # --8<-- [end:route]

@@ -157,6 +157,12 @@ def test_the_bytes_are_the_same_whatever_the_size_of_a_chunk(
     assert b"" not in chunks
 
 
+def test_a_buffer_that_is_exactly_full_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = "1,2026-01-01T09:00:00+00:00,Ada,green tea,1,3.50\r\n"
+    monkeypatch.setattr(csv_export, "CHUNK", len(row))
+    assert list(to_csv(orders(2), bom=False))[1] == row.encode()
+
+
 def test_half_a_surrogate_pair_is_shown_and_ends_nothing() -> None:
     first, second, third = orders(3)
     table = [first, second._replace(customer="Zo\ud83c", item="\udf75 tea"), third]
