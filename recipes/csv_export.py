@@ -134,7 +134,7 @@ def attachment(name: str) -> str:
             safe += character
     if safe.startswith(LEADING) or DEVICE.match(safe):
         safe = "_" + safe
-    plain = safe.encode("ascii", "replace").decode().replace("?", "_")
+    plain = re.sub("[^ -~]", "_", safe)  # all that is not ASCII
     encoded = quote(safe, safe="")
     return f"attachment; filename=\"{plain}.csv\"; filename*=UTF-8''{encoded}.csv"
 

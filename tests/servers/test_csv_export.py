@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 import httpx2
 import pytest
 
+from cookbook.catalog import ROOT
 from recipes.csv_export import CHUNK, Order
 from tests.kit import clients, servers
 from tests.kit.changed import changed
@@ -181,7 +182,7 @@ def test_uvicorn_logs_nothing_about_clients_that_leave_or_stall(
 
 STOPPING = "Waiting for connections to close. (CTRL+C to force quit)"
 GIVEN_UP = "ERROR:    Cancel 1 running task(s), timeout graceful shutdown exceeded"
-PAGE = Path("docs/recipes/csv_export.md")
+PAGE = ROOT / "docs/recipes/csv_export.md"
 
 
 def test_ctrl_c_waits_for_a_stalled_download_until_the_client_leaves() -> None:

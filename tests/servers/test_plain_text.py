@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from cookbook.catalog import ROOT
 from recipes.plain_text import ORDERS
 from tests.kit import clients, servers
 from tests.kit.changed import changed
@@ -179,7 +180,7 @@ def test_break_it_without_a_media_type_nothing_names_the_charset(
 ) -> None:
     line = '    media_type = "text/plain"\n'
     folder = changed(tmp_path, "plain_text", line, "")
-    page = Path("docs/recipes/plain_text.md").read_text("utf-8")
+    page = (ROOT / "docs/recipes/plain_text.md").read_text("utf-8")
     told = "curl -i http://127.0.0.1:8000/route/2"
     field = "content-type: text/plain; charset=utf-8"
     assert told in page
