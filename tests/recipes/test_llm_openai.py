@@ -12,7 +12,7 @@ import httpx2
 import openai
 import pytest
 from fastapi import FastAPI
-from fastapi.sse import EventSourceResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -699,6 +699,28 @@ def test_the_providers_stream_is_closed_before_the_request_is_over(
         run = play(scenario, stall_at=stall_at, cancel_at=4)
     assert "closed" in run.before(run.journal[-1])
     assert provider.wait(1).hung_up_after == made
+
+
+@pytest.mark.usefixtures("noted_close")
+def test_a_block_inside_the_generator_does_not_close_it_for_a_slow_client(
+    provider: scripted.Provider,
+) -> None:
+    app = FastAPI()
+
+    @app.get("/answer", response_class=EventSourceResponse)
+    async def generate() -> AsyncIterator[ServerSentEvent]:
+        async with (
+            openai.AsyncOpenAI() as client,
+            await client.chat.completions.create(
+                model="at-once", messages=[], stream=True
+            ) as chunks,
+        ):
+            async for chunk in chunks:
+                yield ServerSentEvent(data=chunk.id)
+
+    provider.go(19)
+    run = drive(app, ASK, stall_at=4, disconnect_at=4)
+    assert "closed" not in run.before(run.journal[-1])
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,19 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from cookbook.llm import local, scripted
-from tests.kit import servers, sse
+from tests.kit import clients, servers, sse
+from tests.kit.changed import changed
 from tests.kit.servers import Answer, Server, free_port, need, raw_get, serve, uvicorn
 
 pytestmark = pytest.mark.timeout(60)
@@ -97,29 +101,172 @@ def test_the_provider_stops_when_the_server_stops(
     assert KEY not in server.output()
 
 
-def test_until_the_provider_answers_nobody_notices_that_the_client_has_left() -> None:
-    with socket.create_server((servers.HOST, 0)) as provider:
-        port = provider.getsockname()[1]
-        env = {"OPENAI_BASE_URL": f"http://{servers.HOST}:{port}/v1"}
+# A provider that has not answered yet
+
+SILENT = """
+[silent]
+about = "Nothing at all, not even a status"
+tokens = ["Tea"]
+drip = 3600
+"""
+
+
+def test_a_client_that_leaves_before_the_providers_head_ends_the_request(
+    tmp_path: Path,
+) -> None:
+    scenarios = tmp_path / "scenarios.toml"
+    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + SILENT, "utf-8")
+    with scripted.running(scenarios) as silent:
+        env = {**silent.env, "OPENAI_MODEL": "silent"}
         with uvicorn(APP, env=env) as server:
-            address = (servers.HOST, server.port)
-            with socket.create_connection(address, servers.WAIT) as client:
-                client.sendall(f"GET {ASK} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-                connection, _ = provider.accept()
-            with connection:
-                while not connection.recv(65536).endswith(b"}"):
-                    pass  # The body of the question is a JSON object.
-                # By the time this is answered the server has seen the other leave.
-                with raw_get(server.port, "/openapi.json") as answer:
-                    assert answer.head.startswith("HTTP/1.1 200 ")
-                connection.setblocking(False)
-                with pytest.raises(BlockingIOError):
-                    connection.recv(1)
-                connection.settimeout(servers.WAIT)
-                kind = b"Content-Type: text/event-stream\r\n"
-                connection.sendall(b"HTTP/1.1 200 OK\r\n" + kind + b"\r\n")
-                # The head makes it send, and that it cannot: now it hangs up.
-                assert connection.recv(65536) == b""
+            for number in (1, 2, 3):
+                address = (servers.HOST, server.port)
+                with socket.create_connection(address, servers.WAIT) as client:
+                    client.sendall(f"GET {ASK} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+                    silent.wait(number, until=lambda request: request.id > 0)
+                assert silent.wait(number).hung_up_after == 0
+            # Nobody asked again for a client that was gone, and nothing was logged.
+            assert len(silent.requests()) == 3
+            assert "Traceback" not in server.output()
+            assert "Error" not in server.output()
+
+
+# The clients on the page
+
+
+@pytest.fixture(scope="module")
+def cut_up() -> Iterator[scripted.Provider]:
+    with scripted.running(pace=0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def answering(cut_up: scripted.Provider) -> Iterator[Callable[[str], Server]]:
+    """Serve the recipe with a model of your choice, each server once."""
+    with ExitStack() as stack:
+
+        @cache
+        def with_model(model: str) -> Server:
+            env = {**cut_up.env, "OPENAI_MODEL": model}
+            return stack.enter_context(uvicorn(APP, env=env))
+
+        yield with_model
+
+
+CLIENTS = ["llm_openai.py", "llm_openai.mjs"]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(
+    ("model", "code", "out", "err"),
+    [
+        (
+            "newlines",
+            0,
+            "Milk\nsugar\n\n\rhoney\r\n\u2028\u0085.\nComplete: stop.\n",
+            "",
+        ),
+        (
+            "truncated",
+            1,
+            "Tea is",
+            "\nNot complete. The answer broke off. Try again: true.\n",
+        ),
+        (
+            "unauthorized",
+            1,
+            "",
+            '\nNot complete. 503: {"detail":"The provider does not accept the key."}\n',
+        ),
+    ],
+)
+def test_a_client_prints_the_answer_and_whether_it_is_complete(
+    answering: Callable[[str], Server],
+    tmp_path: Path,
+    client: str,
+    model: str,
+    code: int,
+    out: str,
+    err: str,
+) -> None:
+    done = clients.run(client, answering(model).url, tmp_path)
+    assert (done.returncode, done.stdout) == (code, plain(out))
+    assert done.stderr.lower() == err.lower()
+
+
+def plain(text: str) -> str:
+    """Give text as `subprocess` does, which reads every line end as a line feed."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+GOOD = b"""event: start
+data: {"id":"1","model":"m"}
+
+: ping
+
+event: token
+data: {"text":"T\xc3\xa9a \xf0\x9f\xab\x96"}
+
+event: done
+data: {"finish_reason":"stop","usage":null}
+
+"""
+
+
+@contextmanager
+def saying(*pieces: bytes) -> Iterator[str]:
+    """Serve one answer, a piece a write, and then close the connection."""
+
+    def serve_one() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.recv(65536)
+            kind = b"Content-Type: text/event-stream\r\nConnection: close\r\n"
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + kind + b"\r\n")
+            for piece in pieces:
+                connection.sendall(piece)
+
+    with socket.create_server((servers.HOST, 0)) as listener:
+        thread = threading.Thread(target=serve_one, daemon=True)
+        thread.start()
+        yield f"http://{servers.HOST}:{listener.getsockname()[1]}"
+        thread.join(servers.WAIT)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_survives_any_cut(client: str, tmp_path: Path) -> None:
+    with saying(*(bytes([byte]) for byte in GOOD)) as url:
+        done = clients.run(client, url, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "Téa 🫖\nComplete: stop.\n")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_tells_a_lost_connection_from_a_whole_answer(
+    client: str, tmp_path: Path
+) -> None:
+    with saying(GOOD.partition(b"event: done")[0]) as url:
+        done = clients.run(client, url, tmp_path)
+    assert (done.returncode, done.stdout) == (1, "Téa 🫖")
+    assert done.stderr == "\nNot complete. The connection was lost.\n"
+
+
+# Break it
+
+
+def test_break_it_an_answer_that_was_cut_says_done(
+    cut_up: scripted.Provider, tmp_path: Path
+) -> None:
+    env = {**cut_up.env, "OPENAI_MODEL": "truncated"}
+    with uvicorn(APP, env=env) as server:
+        before = ask(server)
+    folder = changed(
+        tmp_path, "llm_openai", "        if done.finish_reason:\n", "        if True:\n"
+    )
+    with uvicorn(APP, env=env, cwd=folder) as server:
+        after = ask(server)
+    assert (before[0], before[1][-1].event) == ("Tea is", "failed")
+    assert (after[0], after[1][-1].event) == ("Tea is", "done")
 
 
 # A real model
