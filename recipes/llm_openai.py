@@ -70,35 +70,6 @@ NAMES = {Start: "start", Token: "token", Done: "done", Failed: "failed"}
 
 
 # --8<-- [end:events]
-# --8<-- [start:producer]
-async def answer(chunks: Chunks) -> AsyncIterator[Start | Token | Done | Failed]:
-    """Turn the provider's chunks into events; the last one tells how it went."""
-    start = None
-    done = Done(finish_reason="", usage=None)  # It is completed as the chunks come.
-    try:
-        async for chunk in chunks:
-            if start is None:
-                start = Start(id=chunk.id, model=chunk.model)
-                yield start
-            if chunk.usage:
-                fields = chunk.usage.to_dict(warnings=False)
-                done.usage = CompletionUsage.model_validate(fields, extra="ignore")
-            for choice in chunk.choices:  # The chunk with the usage has none.
-                text = choice.delta.content or choice.delta.refusal
-                if text:  # The first and the last chunk have none.
-                    yield Token(text=text)
-                done.finish_reason = choice.finish_reason or done.finish_reason
-        if done.finish_reason:
-            yield done
-        else:  # A stream that was cut ends as a complete one does: without an error.
-            yield Failed(type="truncated")
-    except Exception as error:  # The SDK checks nothing: a chunk may hold anything.
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        logging.getLogger(__name__).error("Broke off: %s\n%s", type(error), frames)
-        yield Failed(type="provider", retryable=isinstance(error, openai.APIError))
-
-
-# --8<-- [end:producer]
 # --8<-- [start:asking]
 async def ask(client: openai.AsyncOpenAI, prompt: str) -> Chunks:
     """Ask the provider; return as soon as the headers of its response are here.
@@ -115,10 +86,8 @@ async def ask(client: openai.AsyncOpenAI, prompt: str) -> Chunks:
         )
     except openai.RateLimitError as error:
         asked = error.response.headers.get("Retry-After", "")
-        seconds = asked if re.fullmatch("[0-9]{1,2}", asked) else "60"
-        raise HTTPException(
-            429, "The model is busy.", {"Retry-After": seconds}
-        ) from None
+        delay = asked if re.fullmatch("[0-9]{1,2}", asked) else "60"
+        raise HTTPException(429, "The model is busy.", {"Retry-After": delay}) from None
     except (openai.AuthenticationError, openai.PermissionDeniedError):
         raise HTTPException(503, "The provider does not accept the key.") from None
     except Exception as error:
@@ -152,6 +121,35 @@ async def open_chunks(request: Request, prompt: Prompt) -> AsyncIterator[Chunks]
 
 
 # --8<-- [end:opening]
+# --8<-- [start:producer]
+async def answer(chunks: Chunks) -> AsyncIterator[Start | Token | Done | Failed]:
+    """Turn the provider's chunks into events; the last one tells how it went."""
+    start = None
+    done = Done(finish_reason="", usage=None)  # It is completed as the chunks come.
+    try:
+        async for chunk in chunks:
+            if start is None:
+                start = Start(id=chunk.id, model=chunk.model)
+                yield start
+            if chunk.usage:
+                fields = chunk.usage.to_dict(warnings=False)
+                done.usage = CompletionUsage.model_validate(fields, extra="ignore")
+            for choice in chunk.choices:  # The chunk with the usage has none.
+                text = choice.delta.content or choice.delta.refusal
+                if text:  # The first and the last chunk have none.
+                    yield Token(text=text)
+                done.finish_reason = choice.finish_reason or done.finish_reason
+        if done.finish_reason:
+            yield done
+        else:  # A stream that was cut ends as a complete one does: without an error.
+            yield Failed(type="truncated")
+    except Exception as error:  # The SDK checks nothing: a chunk may hold anything.
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        logging.getLogger(__name__).error("Broke off: %s\n%s", type(error), frames)
+        yield Failed(type="provider", retryable=isinstance(error, openai.APIError))
+
+
+# --8<-- [end:producer]
 # --8<-- [start:routes]
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,16 @@ import pytest
 from cookbook.llm import local, scripted
 from tests.kit import clients, servers, sse
 from tests.kit.changed import changed
-from tests.kit.servers import Answer, Server, free_port, need, raw_get, serve, uvicorn
+from tests.kit.servers import (
+    ROOT,
+    Answer,
+    Server,
+    free_port,
+    need,
+    raw_get,
+    serve,
+    uvicorn,
+)
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -251,22 +262,57 @@ def test_a_client_tells_a_lost_connection_from_a_whole_answer(
     assert done.stderr == "\nNot complete. The connection was lost.\n"
 
 
-# Break it
+# Run it and Break it, word by word
+
+PAGE = ROOT / "docs/recipes/llm_openai.md"
+COOKBOOK = Path(sys.executable).with_name("cookbook")
 
 
-def test_break_it_an_answer_that_was_cut_says_done(
-    cut_up: scripted.Provider, tmp_path: Path
+def commands(of: str) -> list[str]:
+    """Give the commands that a part of the page tells its reader to type, in order."""
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", of, re.MULTILINE | re.DOTALL)
+    return [line.strip() for block in blocks for line in block.splitlines()]
+
+
+def typed(command: str, **ports: int) -> list[str]:
+    """Read a command as a shell does, with ports of the test for those it prints."""
+    for printed, port in (("8000", ports["recipe"]), ("8001", ports["model"])):
+        command = command.replace(f"127.0.0.1:{printed}", f"127.0.0.1:{port}")
+    return shlex.split(command)
+
+
+def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
+    tmp_path: Path,
 ) -> None:
-    env = {**cut_up.env, "OPENAI_MODEL": "truncated"}
-    with uvicorn(APP, env=env) as server:
-        before = ask(server)
-    folder = changed(
-        tmp_path, "llm_openai", "        if done.finish_reason:\n", "        if True:\n"
-    )
-    with uvicorn(APP, env=env, cwd=folder) as server:
-        after = ask(server)
-    assert (before[0], before[1][-1].event) == ("Tea is", "failed")
-    assert (after[0], after[1][-1].event) == ("Tea is", "done")
+    page = PAGE.read_text("utf-8")
+    model, *exports, start, ask_it = commands(page.partition("## The code")[0])
+    broken = page.partition('!!! example "Break it"')[2].partition("## In")[0]
+    scripted_model, *more, start_again = commands(broken)
+    assert [model, scripted_model] == ["cookbook llm", "cookbook llm --scripted"]
+    assert start == start_again == f"uvicorn {APP}"
+    assert more == [*exports, "export OPENAI_MODEL=truncated"]
+
+    port = free_port()
+    argv = [str(COOKBOOK), *shlex.split(scripted_model)[1:], "--port", str(port)]
+    with serve(argv, port) as provider:
+        env = {}
+        for line in more:
+            (_, variable) = typed(line, recipe=0, model=port)
+            name, _, env[name] = variable.partition("=")
+            # Except for the model, they are the lines that the provider prints.
+            assert name == "OPENAI_MODEL" or f"export {variable}" in provider.output()
+
+        def see(cwd: Path) -> str:
+            with uvicorn(APP, env=env, cwd=cwd) as recipe:
+                command = typed(ask_it, recipe=recipe.port, model=port)
+                return subprocess.check_output(command, text=True)
+
+        before = see(ROOT)
+        old, new = "if done.finish_reason:", "if True:"
+        after = see(changed(tmp_path, "llm_openai", old, new))
+    assert before.count("event: token") == after.count("event: token") == 2
+    assert ("event: failed" in before, "event: done" in before) == (True, False)
+    assert ("event: failed" in after, "event: done" in after) == (False, True)
 
 
 # A real model
