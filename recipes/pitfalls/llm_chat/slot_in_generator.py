@@ -1,10 +1,3 @@
-# /// script
-# requires-python = ">=3.11"
-# dependencies = ["fastapi>=0.165", "openai>=3.52", "uvicorn>=0.54"]
-#
-# [tool.cookbook]
-# needs = ["model"]
-# ///
 """Wrong: the generator gives the place back, but it never starts if the call fails.
 
 Run it:   uvicorn recipes.pitfalls.llm_chat.slot_in_generator:app
@@ -20,20 +13,23 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
-from openai import APIError, AsyncOpenAI, AsyncStream
-from openai.types.chat import ChatCompletionChunk as Chunk
 
 app = FastAPI()
 open_streams: list[str] = []
 
 
-async def tokens(chunks: AsyncStream[Chunk]) -> AsyncIterator[str]:
+async def begin(model: str) -> list[str]:
+    """Stand for the call of a provider, which may refuse."""
+    if model == "unauthorized":
+        raise HTTPException(502, "The model does not answer.")
+    return ["Tea", " is", " hot."]
+
+
+async def tokens(chunks: list[str]) -> AsyncIterator[str]:
     """Stream, and give the place back in the end."""
     try:
-        async with chunks:
-            async for chunk in chunks:
-                for choice in chunk.choices:
-                    yield choice.delta.content or ""
+        for chunk in chunks:
+            yield chunk
     finally:
         open_streams.pop()
 
@@ -44,12 +40,7 @@ async def stream(model: str) -> StreamingResponse:
     if len(open_streams) >= 3:
         raise HTTPException(429, "Too many at once.")
     open_streams.append("client")
-    try:
-        chunks = await AsyncOpenAI().chat.completions.create(
-            model=model, messages=[{"role": "user", "content": "Hi"}], stream=True
-        )
-    except APIError:
-        raise HTTPException(502, "The model does not answer.") from None
+    chunks = await begin(model)
     return StreamingResponse(tokens(chunks), media_type="text/plain")
 
 
