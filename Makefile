@@ -1,4 +1,4 @@
-PORT ?= 8000
+PORT ?= 8080
 PYTHON ?= python3
 BIN = .venv/bin
 EXTRAS = docs,llm,notebooks,postgres,redis,servers,test
@@ -9,22 +9,23 @@ EXTRAS = docs,llm,notebooks,postgres,redis,servers,test
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-serve: .venv/serve ## build the site and serve it with every recipe (PORT=8000)
+serve: .venv/serve ## build the site and serve it with every recipe (PORT=8080)
 	@$(BIN)/cookbook serve --port $(PORT)
 
 test: .venv/all ## the whole suite: servers, browser, notebooks, benchmarks' small form
 	@$(BIN)/python -m tests
 
-check: .venv/all ## the fast part: lint, types, shape, recipes by TestClient
-	@$(BIN)/python -m tests --fast
+check: .venv/all ## the fast part: lint, types, shape, recipes by TestClient (R=csv_export: one recipe)
+	@$(BIN)/python -m tests --fast $(if $(R),--recipe $(R))
 
-docs: .venv/all ## write the README's table, record the transcripts, build the site
-	$(BIN)/python -m cookbook.catalog
+docs: .venv/all ## write all that is generated: lists, transcripts, notebooks' outputs, the site
+	$(BIN)/python -m cookbook.generated
 	$(BIN)/python -m cookbook.transcript
+	$(BIN)/python -m cookbook.notebook keep
 	$(BIN)/mkdocs build --strict
 
-notebooks: .venv/all ## run every notebook and keep its outputs
-	$(BIN)/python -m cookbook.notebook
+notebooks: .venv/all ## open the notebooks in JupyterLab, as copies of your own
+	@$(BIN)/python -m cookbook.notebook open
 
 bench: .venv/all ## measure, and write the tables and charts that the pages show
 	$(BIN)/python -m benchmarks

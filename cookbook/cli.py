@@ -4,7 +4,7 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cookbook import catalog, site
+from cookbook.catalog import Recipe
 from cookbook.llm import local, provider
 
 HOST = "127.0.0.1"
@@ -52,13 +53,13 @@ def until_stopped(server: uvicorn.Server, listener: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def provider_for(slugs: Iterable[str]) -> Iterator[Callable[[], None]]:
-    """Begin to start a provider if one of the recipes talks to a language model.
+def provider_for(recipes: list[Recipe]) -> Iterator[Callable[[], None]]:
+    """Begin to start a provider if one of the recipes needs a language model.
 
     The block gets a function that waits for the provider and says who it is.
     """
     with contextlib.ExitStack() as stack:
-        needed = provider.needed(slugs)
+        needed = any("model" in recipe.needs for recipe in recipes)
         promise = stack.enter_context(provider.starting()) if needed else None
 
         def ready() -> None:
@@ -85,20 +86,25 @@ def bring_up_to_date() -> None:
 
 
 @app.command("serve")
-def serve(port: Port = 8000) -> None:
+def serve(port: Port = 8080) -> None:
     """Serve the site and every recipe, in one process."""
-    slugs = [recipe.slug for recipe in catalog.recipes()]
+    recipes = catalog.recipes()
     with (
         listen(port, f"make serve PORT={port % 65535 + 1}") as listener,
-        provider_for(slugs) as provider_is_ready,
+        contextlib.ExitStack() as start,
     ):
+        # Until it serves; then uvicorn minds the signal.
+        starting = start.enter_context(contextlib.ExitStack())
+        starting.enter_context(site.ended_by_sigterm())
+        provider_is_ready = start.enter_context(provider_for(recipes))
         bring_up_to_date()
         provider_is_ready()
         with console.status("Starting the recipes …"):
             server = site.Server(site.create_app())
-        console.print(f"Serving {len(slugs)} recipes and the site:", end=" ")
+        console.print(f"Serving {len(recipes)} recipes and the site:", end=" ")
         console.print(f"[bold]http://{HOST}:{port}[/]")
         console.print("Ctrl-C stops it")
+        starting.close()
         until_stopped(server, listener)
 
 
@@ -106,6 +112,9 @@ def serve(port: Port = 8000) -> None:
 def list_recipes() -> None:
     """List the recipes, each with a request to try."""
     for recipe in catalog.recipes():
+        if recipe.problem:
+            errors.print(f"{recipe.slug}  {recipe.problem}", markup=False)
+            continue
         summary = escape(recipe.summary)
         console.print(f"[bold]{recipe.slug}[/]  {summary}", soft_wrap=True)
         console.print("  " + recipe.tries[0], soft_wrap=True, markup=False)
@@ -116,18 +125,24 @@ def run(slug: Slug, port: Port = 8000) -> None:
     """Serve one recipe."""
     try:
         recipe = catalog.find(slug)
+        application = recipe.load()
     except LookupError as error:
         raise fail(str(error.args[0])) from None
+    except (Exception, SystemExit) as error:
+        reason = site.in_words(error)
+        raise fail(f"{slug} cannot be imported: {reason}") from None
     again = f"cookbook run {slug} --port {port % 65535 + 1}"
-    with listen(port, again) as listener, provider_for([slug]) as provider_is_ready:
+    with listen(port, again) as listener, provider_for([recipe]) as provider_is_ready:
         provider_is_ready()
         summary = escape(recipe.summary)
         console.print(f"Serving [bold]{slug}[/]: {summary}", soft_wrap=True)
+        if recipe.has_page:
+            console.print(f"  http://{HOST}:{port}/ is its page", soft_wrap=True)
         for line in recipe.tries:
             request = line.replace(":8000", f":{port}")
             console.print("  " + request, soft_wrap=True, markup=False)
         console.print("Ctrl-C stops it")
-        until_stopped(site.Server(recipe.load(), "info"), listener)
+        until_stopped(site.Server(application, "info"), listener)
 
 
 @app.command("llm")

@@ -1,15 +1,21 @@
 """Serve the built site and every recipe in one process."""
 
+import contextlib
 import hashlib
 import logging
 import os
-import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,16 +25,23 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.responses import (
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
+from starlette.routing import Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cookbook.catalog import ROOT, recipes
+from cookbook.catalog import ROOT, Recipe, recipes
+from cookbook.curl import Request as Asked
 from cookbook.llm import provider
 
 BUILT = ROOT / "site"
 Lifespan = AbstractAsyncContextManager[Mapping[str, Any] | None]
+log = logging.getLogger(__name__)
 HOSTS = ["127.0.0.1", "localhost"]
 STAMP = ".made-from"  # in the built site: what it was made from
 SOURCES = ("mkdocs.yml", "docs", "recipes", "tests", "notebooks")  # what pages include
@@ -52,15 +65,27 @@ def is_stale() -> bool:
     return not stamp.exists() or stamp.read_text("utf-8") != fingerprint()
 
 
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does: what it started is ended, too."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def build() -> None:
     """Build the site, strictly. Raises RuntimeError with what mkdocs said.
 
-    What was there is replaced only by a site that is whole.
+    What was there is replaced only by a site that is whole. Where two processes build
+    at once, each in a folder of its own, one of the two results stays.
     """
     made_from = fingerprint()
     with tempfile.TemporaryDirectory(dir=ROOT, prefix=".site-") as folder:
+        new, old = Path(folder) / "new", Path(folder) / "old"
         # Not --quiet: with it mkdocs no longer counts the warnings that --strict means.
-        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", folder]
+        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(new)]
         # Without the theme's notice, so that an error is the first thing to be read.
         quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
         done = subprocess.run(
@@ -69,38 +94,155 @@ def build() -> None:
         if done.returncode:
             said = (done.stdout + done.stderr).splitlines()
             raise RuntimeError("\n".join(x for x in said if not x.startswith("INFO")))
-        (Path(folder) / STAMP).write_text(made_from, "utf-8")
-        shutil.rmtree(BUILT, ignore_errors=True)
-        shutil.copytree(folder, BUILT)
+        (new / STAMP).write_text(made_from, "utf-8")
+        # A folder is moved in one step; somebody else may have moved theirs meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            BUILT.rename(old)
+        with contextlib.suppress(OSError):
+            new.rename(BUILT)
+
+
+def in_words(error: BaseException) -> str:
+    """Say in one line what a recipe's author did wrong."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 class Mounted:
-    """A recipe below `/live/`, given the state of its own lifespan."""
+    """A recipe below `/live/`, given the state of its own lifespan.
 
-    def __init__(self, app: FastAPI) -> None:
-        self.app = app
+    A recipe that does not run answers 503 with its `problem`; the others go on.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.problem = recipe.problem
         self.state: dict[str, Any] = {}
+        self.app = FastAPI()
+        self.lifespan: Lifespan | None = None
+        if self.problem:
+            return
+        try:
+            self.app = recipe.load()
+        except (Exception, SystemExit) as error:
+            self.problem = f"It cannot be imported: {in_words(error)}"
+
+    async def __aenter__(self) -> "Mounted":
+        """Start the recipe's lifespan."""
+        if self.problem:
+            return self
+        lifespan = cast(Lifespan, self.app.router.lifespan_context(self.app))
+        try:
+            self.state = dict(await lifespan.__aenter__() or {})
+            self.lifespan = lifespan
+        except Exception as error:
+            self.problem = f"Its lifespan fails: {in_words(error)}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End the recipe's lifespan; whatever it raises is for the log."""
+        if self.lifespan is None:
+            return
+        try:
+            await self.lifespan.__aexit__(None, None, None)
+        except Exception as error:
+            slug = self.recipe.slug
+            log.error("%s: its lifespan fails at its end: %s", slug, in_words(error))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if self.problem:
+            said = PlainTextResponse(f"{self.recipe.slug}: {self.problem}\n", 503)
+            await said(scope, receive, send)
+            return
         own = {**scope, "state": dict(self.state)}
         # Without these two `request.url_for` would search the site's routes.
         for key in ("router", "app_root_path"):
             own.pop(key, None)
         await self.app(own, receive, send)
 
+    def answers(self, method: str, path: str) -> bool:
+        """Tell whether this is the route of one of the recipe's own requests."""
+        for asked in [] if self.problem else self.recipe.requests:
+            tried = asked.path.partition("?")[0]
+            if path.split("/")[1] != tried.split("/")[1]:
+                continue
+            scope = {"type": "http", "method": method, "path": path}
+            for route in self.app.router.routes:
+                if route.matches(scope)[0] is Match.FULL:
+                    return True
+        return False
+
+    def about(self) -> dict[str, Any]:
+        """Describe the recipe to the panel of its page."""
+        slug = self.recipe.slug
+        return {
+            "page": f"live/{slug}/" if self.recipe.has_page else None,
+            "needs": sorted(self.recipe.needs),
+            "problem": self.problem,
+            "requests": [
+                described(line, asked)
+                for line, asked in zip(
+                    self.recipe.tries, self.recipe.requests, strict=True
+                )
+            ],
+        }
+
+
+def described(line: str, asked: Asked) -> dict[str, Any]:
+    """Describe a request to the panel; a body that is no text is left out."""
+    try:
+        body = asked.body.decode() or None
+    except UnicodeDecodeError:
+        body = None
+    return {
+        "line": line,
+        "method": asked.method,
+        "path": asked.path,
+        "headers": dict(asked.headers),
+        "body": body,
+        "seconds": asked.seconds,
+    }
+
+
+class Pages(StaticFiles):
+    """The built site; where a recipe's address is asked for, it says where that is."""
+
+    def __init__(self, folder: Path, mounted: Iterable[Mounted]) -> None:
+        super().__init__(directory=folder, html=True)
+        self.mounted = mounted
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Give a page, or the address below `/live/` that was meant."""
+        asked = f"/{path}"
+        for recipe in self.mounted:
+            slug = recipe.recipe.slug
+            if recipe.answers(scope["method"], asked):
+                there = f"/live/{slug}{asked}"
+                return PlainTextResponse(
+                    f"There is no page {asked} on this site. The recipe {slug} answers "
+                    f"here: {there}\nStarted by hand, with uvicorn recipes.{slug}:app, "
+                    f"it answers at http://127.0.0.1:8000{asked}\n",
+                    status_code=404,
+                )
+        return await super().get_response(path, scope)
+
 
 def create_app(site: Path = BUILT) -> Starlette:
-    """Put the site at `/` and each recipe at `/live/<slug>/`, lifespans included."""
-    mounted = {recipe.slug: Mounted(recipe.load()) for recipe in recipes()}
+    """Put the site at `/` and each recipe at `/live/<slug>/`, lifespans included.
+
+    A recipe that cannot be imported, or whose lifespan fails, is kept out of it: the
+    log, its panel and its address say why.
+    """
+    mounted = {recipe.slug: Mounted(recipe) for recipe in recipes()}
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            for recipe in mounted.values():
-                context = recipe.app.router.lifespan_context(recipe.app)
-                state = await stack.enter_async_context(cast(Lifespan, context))
-                recipe.state = dict(state or {})
+            for slug, recipe in mounted.items():
+                await stack.enter_async_context(recipe)
+                if recipe.problem:
+                    log.error("%s is not served. %s", slug, recipe.problem)
             yield
 
     def with_slash(request: Request) -> Response:
@@ -111,13 +253,14 @@ def create_app(site: Path = BUILT) -> Starlette:
         who = provider.current()
         public = ("kind", "description", "model")
         answers = {name: getattr(who, name) for name in public} if who else None
-        return JSONResponse({"recipes": list(mounted), "provider": answers})
+        known = {slug: recipe.about() for slug, recipe in mounted.items()}
+        return JSONResponse({"recipes": known, "provider": answers})
 
     routes = [
         Route("/live/index.json", index),
         *(Route(f"/live/{slug}", with_slash) for slug in mounted),
         *(Mount(f"/live/{slug}", app) for slug, app in mounted.items()),
-        Mount("/", StaticFiles(directory=site, html=True)),
+        Mount("/", Pages(site, mounted.values())),
     ]
     # A page elsewhere whose name is made to mean this machine gets nothing from it.
     only_here = Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)

@@ -4,13 +4,15 @@ A transcript holds, for each `Try it:` line of a recipe, the response's head, th
 chunk with the time since the request and its size, then counts. Lines of a chunk are
 indented by two spaces; control characters and backslashes are escaped as in Python; a
 lone backslash at the end says that the chunk ends with no line feed. Long chunks are
-shortened, and then a digest of the whole body follows the counts.
-`python -m cookbook.transcript` records all anew.
+shortened, and then a digest of the whole body follows the counts. An endless stream, as
+`--max-time` marks it, is recorded for its first chunks, and ends with `stopped`.
+`python -m cookbook.transcript` records all anew, with slugs only those.
 """
 
 import hashlib
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +24,12 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from cookbook.background import serving
-from cookbook.catalog import ROOT, Recipe, Request, recipes
+from cookbook.catalog import ROOT, Recipe, recipes
+from cookbook.curl import Request
 from cookbook.llm import provider, scripted
 
 HEAD, TAIL = 5, 1  # lines that are kept of a chunk too long to show
+FIRST = 5  # chunks that are recorded of an endless stream
 WAIT = 5.0  # seconds without a byte before a recording fails
 VOLATILE = {"date", "x-request-id"}  # header fields that are never the same twice
 TIME = re.compile(r"^\d+\.\d{3} s", re.MULTILINE)
@@ -51,7 +55,7 @@ def record(recipe: Recipe) -> str:
     parts = []
     with says_the_same(recipe), serving(recipe.load()) as address:
         # So that no recording times the start-up.
-        list(exchange(address, Request("/openapi.json", None)))
+        list(exchange(address, Request("/openapi.json")))
         for line, request in zip(recipe.tries, recipe.requests, strict=True):
             body = "\n".join(exchange(address, request))
             name = section(request.path)
@@ -64,7 +68,7 @@ def record(recipe: Recipe) -> str:
 @contextmanager
 def says_the_same(recipe: Recipe) -> Iterator[None]:
     """Let the scripted provider answer a recipe that talks to a language model."""
-    if not provider.needed([recipe.slug]):
+    if "model" not in recipe.needs:
         yield
         return
     with scripted.running() as script:
@@ -76,12 +80,14 @@ def says_the_same(recipe: Recipe) -> Iterator[None]:
 def exchange(address: str, request: Request) -> Iterator[str]:
     """Send one request and write down the answer, a line at a time."""
     url = urlsplit(address)
-    body = (request.body or "").encode()
-    asked = [f"{request.method} {request.path} HTTP/1.1", f"Host: {url.netloc}"]
-    if body:
-        asked += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    fields = {"host": url.netloc, **request.headers}
+    if request.body:
+        fields["content-length"] = str(len(request.body))
+    heading = f"{request.method} {request.path} HTTP/1.1"
+    asked = [heading, *(f"{name}: {value}" for name, value in fields.items())]
+    head_bytes = "\r\n".join([*asked, "", ""]).encode("ascii")
     with socket.create_connection((url.hostname, url.port), WAIT) as connection:
-        connection.sendall("\r\n".join([*asked, "", ""]).encode("ascii") + body)
+        connection.sendall(head_bytes + request.body)
         started = time.perf_counter()
         with connection.makefile("rb") as stream:
             yield read_line(stream).decode("ascii").rstrip()
@@ -92,6 +98,7 @@ def exchange(address: str, request: Request) -> Iterator[str]:
             count = size = 0
             shortened = False
             digest = hashlib.sha256()
+            end = "end"
             for chunk in read_chunks(stream, head):
                 yield f"{time.perf_counter() - started:.3f} s, {len(chunk):,} bytes"
                 shown = show(chunk, head.get_content_charset("utf-8"))
@@ -99,8 +106,11 @@ def exchange(address: str, request: Request) -> Iterator[str]:
                 shortened |= any(line.startswith("…") for line in shown)
                 count, size = count + 1, size + len(chunk)
                 digest.update(chunk)
+                if request.seconds and count == FIRST:
+                    end = "stopped"
+                    break
             seconds = time.perf_counter() - started
-            yield f"{seconds:.3f} s, end: {count} chunks, {size:,} bytes"
+            yield f"{seconds:.3f} s, {end}: {count} chunks, {size:,} bytes"
             if shortened:
                 yield f"sha256 {digest.hexdigest()}"
 
@@ -152,8 +162,11 @@ def escape(line: str) -> str:
 
 
 def main() -> None:
-    """Record every recipe."""
+    """Record every recipe, or those that the command line names."""
+    wanted = sys.argv[1:]
     for recipe in recipes():
+        if wanted and recipe.slug not in wanted:
+            continue
         print(f"recording {recipe.slug}", flush=True)  # noqa: T201 - this is a command
         file_of(recipe).write_text(record(recipe), "utf-8")
 

@@ -8,6 +8,7 @@ import pytest
 
 from cookbook import catalog
 from cookbook.catalog import ROOT, Recipe
+from cookbook.curl import Request
 
 RECIPES = catalog.recipes()
 
@@ -20,9 +21,9 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "recipes"
 
 
-def put(shop: Path, slug: str, docstring: str) -> Path:
+def put(shop: Path, slug: str, docstring: str, metadata: str = "") -> Path:
     path = shop / f"{slug}.py"
-    path.write_text(f'"""{dedent(docstring).strip()}\n"""\n', "utf-8")
+    path.write_text(f'{metadata}"""{dedent(docstring).strip()}\n"""\n', "utf-8")
     return path
 
 
@@ -50,7 +51,104 @@ def test_a_docstring_gives_the_summary_the_command_and_every_request(
             "curl -N 'http://127.0.0.1:8000/tea?sort=green&cups=2'",
             "curl -N -H 'Accept: text/plain' http://127.0.0.1:8000/",
         ),
+        root=shop.parent,
     )
+
+
+MODEL = """# /// script
+# dependencies = ["fastapi>=0.165"]
+#
+# [tool.cookbook]
+# needs = ["model"]
+# application = true
+# ///
+"""
+
+
+def test_what_a_recipe_needs_is_declared_in_its_inline_metadata(shop: Path) -> None:
+    recipe = catalog.read(put(shop, "tea", TEA, MODEL))
+    assert recipe.needs == {"model"}
+    assert recipe.application
+    assert catalog.metadata(recipe.source) == {
+        "dependencies": ["fastapi>=0.165"],
+        "tool": {"cookbook": {"needs": ["model"], "application": True}},
+    }
+
+
+def test_a_name_alone_declares_nothing(shop: Path) -> None:
+    recipe = catalog.read(put(shop, "llm_tea", TEA))
+    assert (recipe.needs, recipe.application) == (frozenset(), False)
+
+
+def test_an_unknown_need_is_refused(shop: Path) -> None:
+    kettle = MODEL.replace('"model"', '"kettle"')
+    with pytest.raises(ValueError, match="known are model, redis, postgres"):
+        catalog.read(put(shop, "tea", TEA, kettle))
+
+
+def test_a_recipe_with_an_html_file_has_a_page_of_its_own(shop: Path) -> None:
+    recipe = catalog.read(put(shop, "tea", TEA))
+    assert not recipe.has_page
+    (shop / "tea.html").touch()
+    assert recipe.has_page
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("def pour(:", "SyntaxError: "),
+        ("x = 1", "ValueError: tea.py: the docstring lacks a summary"),
+        ('"""Pour."""', "ValueError: tea.py: the docstring lacks Run it:"),
+    ],
+)
+def test_a_recipe_that_cannot_be_read_is_listed_with_its_problem(
+    shop: Path, text: str, problem: str
+) -> None:
+    put(shop, "honey", TEA)
+    (shop / "tea.py").write_text(text, "utf-8")
+    honey, tea = catalog.recipes()
+    assert honey.problem is None
+    assert tea.slug == "tea"
+    assert str(tea.problem).startswith(problem)
+
+
+PAGE = """---
+title: Tea
+theme: bytes
+place: 10
+want: drink
+because: it is hot
+---
+
+# Tea
+"""
+
+
+def test_the_front_matter_of_a_page_is_read(shop: Path) -> None:
+    pages = shop.parent / "docs/recipes"
+    pages.mkdir(parents=True)
+    (pages / "tea.md").write_text(PAGE, "utf-8")
+    found = catalog.page("tea", shop.parent)
+    assert found == catalog.Page("Tea", "bytes", 10, "drink", "it is hot")
+    for broken in (PAGE.replace("place: 10\n", ""), PAGE.replace("drink", ""), "# Tea"):
+        (pages / "tea.md").write_text(broken, "utf-8")
+        with pytest.raises(ValueError, match=r"tea\.md: its front matter needs title"):
+            catalog.page("tea", shop.parent)
+
+
+def test_recipes_stand_in_their_theme_by_place(shop: Path) -> None:
+    pages = shop.parent / "docs/recipes"
+    pages.mkdir(parents=True)
+    for slug, theme, place in [
+        ("a", "events", 1),
+        ("b", "bytes", 9),
+        ("c", "bytes", 2),
+    ]:
+        put(shop, slug, TEA)
+        text = PAGE.replace(": bytes", f": {theme}").replace("10", str(place))
+        (pages / f"{slug}.md").write_text(text, "utf-8")
+    order = [(t, [r.slug for r, _ in own]) for t, own in catalog.by_theme(shop.parent)]
+    assert order == [("bytes", ["c", "b"]), ("events", ["a"])]
 
 
 def test_the_path_of_a_request_keeps_its_query_and_loses_its_quotes(shop: Path) -> None:
@@ -71,8 +169,9 @@ def test_a_request_with_json_is_a_post(shop: Path) -> None:
     recipe = catalog.read(put(shop, "tea", post))
     line = """curl -N http://127.0.0.1:8000/tea --json '{"cups": 2}'"""
     assert recipe.tries[0] == line
-    assert recipe.requests[0] == catalog.Request("/tea", '{"cups": 2}')
+    assert recipe.requests[0].body == b'{"cups": 2}'
     assert recipe.requests[0].method == "POST"
+    assert recipe.requests[1] == Request("/tea?sort=green&cups=2")
 
 
 @pytest.mark.parametrize(
@@ -91,12 +190,6 @@ def test_what_is_missing_is_named(shop: Path, left_out: str, missing: str) -> No
         catalog.read(put(shop, "tea", docstring))
 
 
-def test_a_file_without_a_docstring_lacks_a_summary(shop: Path) -> None:
-    (shop / "tea.py").write_text("app = None\n", "utf-8")
-    with pytest.raises(ValueError, match=r"^tea\.py: the docstring lacks a summary$"):
-        catalog.recipes()
-
-
 def test_a_recipe_is_read_without_being_run(shop: Path) -> None:
     path = put(shop, "tea", TEA)
     path.write_text(path.read_text("utf-8") + "raise SystemExit\n", "utf-8")
@@ -107,10 +200,37 @@ def test_every_module_is_a_recipe_but_those_with_an_underscore(shop: Path) -> No
     for slug in ("tea", "honey"):
         put(shop, slug, TEA)
     put(shop, "__init__", "The recipes.")
-    (shop / "pitfalls").mkdir()
-    put(shop / "pitfalls", "cold_tea", "Wrong: too late.")
+    (shop / "pitfalls" / "tea").mkdir(parents=True)
+    put(shop / "pitfalls" / "tea", "cold_tea", WRONG)
     (shop / "tea.html").touch()
     assert [recipe.slug for recipe in catalog.recipes()] == ["honey", "tea"]
+
+
+WRONG = """
+Wrong: too late.
+
+Run it:   uvicorn recipes.pitfalls.tea.cold_tea:app
+Try it:   curl http://127.0.0.1:8000/tea
+          curl -i http://127.0.0.1:8000/pot
+See it:   30 °C, and falling
+"""
+
+
+def test_a_pitfall_says_how_it_is_seen_to_be_wrong(shop: Path) -> None:
+    (shop / "pitfalls" / "tea").mkdir(parents=True)
+    put(shop / "pitfalls" / "tea", "cold_tea", WRONG)
+    (pitfall,) = catalog.pitfalls()
+    assert pitfall.name == "tea/cold_tea"
+    assert pitfall.run == "uvicorn recipes.pitfalls.tea.cold_tea:app"
+    assert [line.split()[-1][-4:] for line in pitfall.tries] == ["/tea", "/pot"]
+    assert pitfall.see == "30 °C, and falling"
+
+
+def test_a_pitfall_without_a_proof_is_refused(shop: Path) -> None:
+    (shop / "pitfalls" / "tea").mkdir(parents=True)
+    put(shop / "pitfalls" / "tea", "cold_tea", WRONG.replace("See it:", "Feel:  "))
+    with pytest.raises(ValueError, match=r"cold_tea\.py: the docstring lacks See it:"):
+        catalog.pitfalls()
 
 
 def test_a_misspelt_recipe_is_told_the_nearest() -> None:
@@ -146,26 +266,6 @@ def test_every_request_of_a_recipe_asks_for_a_route_that_it_has(recipe: Recipe) 
         assert any(route.matches(scope)[0].value == 2 for route in app.routes), path
 
 
-def test_the_table_in_the_readme_is_the_catalog() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    in_readme = catalog.TABLE.search(readme)
-    assert in_readme, "README.md lacks its marks"
-    assert in_readme[0] == catalog.table(RECIPES), (
-        "write it: python -m cookbook.catalog"
-    )
-
-
-def test_writing_the_table_changes_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readme = tmp_path / "README.md"
-    monkeypatch.setattr(catalog, "README", readme)
-    text = "# Tea\n\n<!-- recipes -->\nold\n<!-- end of recipes -->\n\n\\1 more\n"
-    readme.write_text(text, "utf-8")
-    catalog.main()
-    assert readme.read_text("utf-8") == text.replace("old\n", catalog.table(RECIPES))
-
-
 @pytest.mark.parametrize(
     "path",
     sorted((ROOT / "recipes").rglob("*.py")),
@@ -182,4 +282,4 @@ def test_a_recipe_imports_nothing_of_the_kitchen(path: Path) -> None:
     # A relative import ("") would not survive being copied.
     assert not tops & {"cookbook", "tests", "benchmarks", ""}
     # A pitfall may take the rest of its application from the recipe that does it right.
-    assert "recipes" not in tops or path.parent.name == "pitfalls"
+    assert "recipes" not in tops or path.parents[1].name == "pitfalls"

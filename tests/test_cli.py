@@ -1,10 +1,13 @@
 """The `cookbook` command: what it prints, and how it ends."""
 
+import inspect
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -36,6 +39,14 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return addresses
 
 
+@contextmanager
+def no_provider() -> Iterator[Future[provider.Provider]]:
+    """Promise a provider that is there already."""
+    promise: Future[provider.Provider] = Future()
+    promise.set_result(provider.Provider("yours", "Somebody answers."))
+    yield promise
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[site.Server]:
     """Collect what would be served, and do not serve it."""
@@ -47,7 +58,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[site.Server]:
             listener.close()
 
     monkeypatch.setattr(site.Server, "run", run)
-    monkeypatch.setattr(provider, "needed", lambda _: False)  # It would take seconds.
+    monkeypatch.setattr(provider, "starting", no_provider)  # It would take seconds.
     return servers
 
 
@@ -83,6 +94,45 @@ LONG = Recipe(
     run="uvicorn recipes.tea:app",
     tries=(f"curl -N 'http://127.0.0.1:8000/tea?sorts=[green]&note={'x' * 100}'",),
 )
+
+
+def test_a_recipe_that_cannot_be_read_is_listed_with_its_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = Recipe("pot", "", "", (), problem="SyntaxError: [invalid] syntax")
+    monkeypatch.setattr(catalog, "recipes", lambda: [broken, LONG])
+    result = runner.invoke(cli.app, ["list"])
+    assert result.stderr == "pot  SyntaxError: [invalid] syntax\n"
+    assert "tea" in result.stdout
+
+
+def test_run_says_why_a_recipe_cannot_be_imported(
+    served: list[site.Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_: Recipe) -> FastAPI:
+        raise SystemExit("no kettle\nat all")
+
+    monkeypatch.setattr(Recipe, "load", load)
+    result = runner.invoke(cli.app, ["run", "plain_text"])
+    assert (result.exit_code, result.stdout, served) == (1, "", [])
+    assert result.stderr == "plain_text cannot be imported: SystemExit: no kettle\n"
+
+
+def test_run_names_the_page_of_a_recipe_that_has_one(served: list[site.Server]) -> None:
+    port = str(free_port())
+    for slug, there in {"sse_basic": True, "plain_text": False}.items():
+        result = runner.invoke(cli.app, ["run", slug, "--port", port])
+        said = f"  http://127.0.0.1:{port}/ is its page\n" in result.stdout
+        assert said == there
+    assert len(served) == 2
+
+
+def test_the_site_a_recipe_and_the_model_have_ports_of_their_own() -> None:
+    def port(command: Callable[..., None]) -> int:
+        default: int = inspect.signature(command).parameters["port"].default
+        return default
+
+    assert (port(cli.serve), port(cli.run), port(cli.llm)) == (8080, 8000, 8001)
 
 
 @pytest.mark.parametrize("command", [["list"], ["run", "tea"]], ids=lambda c: c[0])
@@ -234,11 +284,14 @@ def test_help_says_what_a_command_does(command: list[str]) -> None:
     assert said["".join(command)] in result.stdout
 
 
+INSTALLED = [str(Path(sys.executable).with_name("cookbook"))]
+
+
 @pytest.mark.timeout(servers.START + 10)
-def test_the_command_is_installed_under_its_name() -> None:
-    command = Path(sys.executable).with_name("cookbook")
+@pytest.mark.parametrize("command", [INSTALLED, [sys.executable, "-m", "cookbook"]])
+def test_the_command_is_installed_under_its_name(command: list[str]) -> None:
     done = subprocess.run(
-        [command, "list"], capture_output=True, text=True, timeout=servers.START
+        [*command, "list"], capture_output=True, text=True, timeout=servers.START
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "plain_text" in done.stdout

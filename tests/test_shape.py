@@ -72,6 +72,7 @@ def append(file: str, text: str) -> Fault:
 
 
 PLAIN, PAGE = "recipes/plain_text.py", "docs/recipes/plain_text.md"
+DICT = "recipes/pitfalls/sse_basic/dict_as_data.py"
 
 FAULTS: list[tuple[tie.Check, str, Fault]] = [
     # What is missing from a room.
@@ -92,13 +93,8 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
     ),
     (
         tie.every_room_has_every_recipe,
-        "csv_export.py lacks its nav entry recipes/csv_export.md",
-        edit("mkdocs.yml", "recipes/csv_export.md", "index.md"),
-    ),
-    (
-        tie.every_room_has_every_recipe,
-        "sse_basic.py lacks its link on docs/index.md",
-        edit("docs/index.md", "recipes/sse_basic.md", "elsewhere.md"),
+        "csv_export.py lacks its client docs/clients/csv_export.py",
+        remove("docs/clients/csv_export.py"),
     ),
     (
         tie.every_room_has_every_recipe,
@@ -128,11 +124,6 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
     ),
     (
         tie.nothing_is_orphaned,
-        "no recipes/old.py for the nav entry recipes/old.md",
-        edit("mkdocs.yml", "recipes/csv_export.md", "recipes/old.md"),
-    ),
-    (
-        tie.nothing_is_orphaned,
         "no recipes/old.py for the notebook that imports recipes.old",
         edit("notebooks/first_stream.ipynb", "recipes import", "recipes import old,"),
     ),
@@ -149,18 +140,43 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
     # Pitfalls.
     (
         tie.every_pitfall_is_tested_and_shown,
-        "recipes/pitfalls/new.py lacks its test",
-        add("recipes/pitfalls/new.py"),
+        "recipes/pitfalls/plain_text/new.py lacks its test",
+        add("recipes/pitfalls/plain_text/new.py"),
     ),
     (
         tie.every_pitfall_is_tested_and_shown,
-        "there is no recipes/pitfalls/old.py for its test",
-        add("tests/pitfalls/test_old.py"),
+        "there is no recipes/pitfalls/plain_text/old.py for its test",
+        add("tests/pitfalls/plain_text/test_old.py"),
     ),
     (
         tie.every_pitfall_is_tested_and_shown,
-        "recipes/pitfalls/sse_basic/dict_as_data.py is not shown in docs/pitfalls.md",
-        edit("docs/pitfalls.md", "pitfalls/dict_as_data.py:wrong", "none.py"),
+        "dict_as_data.py is not shown in docs/pitfalls/events.md",
+        edit("docs/pitfalls/events.md", f"{DICT}:wrong", "none.py"),
+    ),
+    (
+        tie.every_pitfall_is_tested_and_shown,
+        "dict_as_data.py is not shown in docs/recipes/sse_basic.md",
+        edit("docs/recipes/sse_basic.md", f"{DICT}:", "none.py:"),
+    ),
+    (
+        tie.every_pitfall_is_tested_and_shown,
+        "no recipe sse_basic does it right",
+        remove("recipes/sse_basic.py"),
+    ),
+    (
+        tie.a_pitfall_can_be_run,
+        "dict_as_data.py: the docstring lacks See it:",
+        edit(DICT, "See it:", "Sees: "),
+    ),
+    (
+        tie.a_pitfall_can_be_run,
+        "the line Run it: starts something else",
+        edit(DICT, "uvicorn recipes.pitfalls.sse_basic.dict_as_data", "uvicorn x"),
+    ),
+    (
+        tie.a_pitfall_can_be_run,
+        "is no curl of port 8000 on this machine",
+        edit(DICT, "http://127.0.0.1:8000/", "http://127.0.0.1:8080/"),
     ),
     # Pages.
     (
@@ -200,8 +216,8 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
     ),
     (
         tie.a_page_can_be_read,
-        "at most 200 are allowed",
-        append(PAGE, "\n" * 200),
+        "at most 300 are allowed",
+        append(PAGE, "\n" * 300),
     ),
     (
         tie.a_page_can_be_read,
@@ -219,15 +235,60 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
         edit("tests/recipes/test_plain_text.py", '"""docs/recipes/', '"""docs/'),
     ),
     (
-        tie.the_readme_table_is_the_generated_one,
-        "the table of recipes is out of date",
+        tie.every_list_is_the_generated_one,
+        "README.md is out of date; run make docs",
         edit(PLAIN, "Send text", "Sends text"),
+    ),
+    (
+        tie.every_list_is_the_generated_one,
+        "mkdocs.yml is out of date",
+        edit("mkdocs.yml", "recipes/csv_export.md", "index.md"),
+    ),
+    (
+        tie.every_list_is_the_generated_one,
+        "docs/index.md is out of date",
+        edit("docs/index.md", "recipes/sse_basic.md", "elsewhere.md"),
+    ),
+    (
+        tie.every_list_is_the_generated_one,
+        "docs/pitfalls/index.md is out of date",
+        append("docs/pitfalls/events.md", "\n## A new symptom\n"),
+    ),
+    (
+        tie.every_list_is_the_generated_one,
+        "docs/index.md: the marks '<!-- recipes -->'",
+        edit("docs/index.md", "<!-- recipes -->", ""),
+    ),
+    (
+        tie.every_list_is_the_generated_one,
+        "its front matter needs title, theme, place, want, because",
+        edit(PAGE, "\nplace: ", "\nrank: "),
+    ),
+    (
+        tie.every_list_is_the_generated_one,
+        "the theme is one of bytes, events, tokens, around",
+        edit(PAGE, "\ntheme: bytes", "\ntheme: text"),
+    ),
+    (
+        tie.a_page_says_what_its_recipe_says,
+        "its heading is not",
+        edit(PAGE, "\n# ", "\n# The "),
+    ),
+    (
+        tie.a_page_says_what_its_recipe_says,
+        "docs/recipes/plain_text.md does not say that it needs FastAPI 0.999",
+        edit(PLAIN, '"fastapi>=0.', '"fastapi>=0.999"]#'),
     ),
     # Recipes.
     (
         tie.a_recipe_keeps_to_its_size,
-        "recipes/sse_basic.py has 121 lines; at most 120 are allowed",
-        append("recipes/sse_basic.py", "#\n"),
+        "lines of code; at most 90 are allowed",
+        append("recipes/sse_basic.py", "x = 1\n" * 90),
+    ),
+    (
+        tie.a_recipe_keeps_to_its_size,
+        "lines of code; at most 160 are allowed",
+        append("recipes/llm_chat.py", "x = 1\n" * 160),
     ),
     (
         tie.a_recipe_keeps_to_its_size,
@@ -236,13 +297,36 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
     ),
     (
         tie.a_recipe_keeps_to_its_size,
-        "has more than 4 sections",
-        append(PLAIN, "# --8<-- [start:fifth]\n"),
+        "has more than 5 sections",
+        append(PLAIN, "# --8<-- [start:more]\n" * 5),
     ),
     (
         tie.a_recipe_keeps_to_its_size,
         "is cut by a section mark",
         edit(PLAIN, "    yield f", "# --8<-- [end:x]\n    yield f"),
+    ),
+    *(
+        (tie.a_line_does_one_thing, advice, append(PLAIN, f"{line}\n"))
+        for line, advice in {
+            "due, end = 1, 2": "write one assignment a line",
+            "while chunk := input(): pass": "assign on a line of its own",
+            "print(start := 1)": "assign on a line of its own",
+            "print(1) if PAUSE else print(2)": "write if and else",
+            "def f(x): yield 1 if x else 2": "write if and else",
+            "x = 1 if PAUSE else 2 if ORDERS else 3": "one choice a branch",
+            "[x for x in ORDERS].pop()": "write a loop",
+            "for a, b, c in []: pass": "name the item",
+            "print(type(app).__name__.lower())": "write the name out",
+            "f(x.pop('data'), **x)": "write the keywords out",
+        }.items()
+    ),
+    (
+        tie.a_line_does_one_thing,
+        "plain_text/time_sleep_in_async_generator.py",
+        append(
+            "recipes/pitfalls/plain_text/time_sleep_in_async_generator.py",
+            "due, end = 1, 2\n",
+        ),
     ),
     (
         tie.a_recipe_stands_alone,

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from fastapi import FastAPI, Response
@@ -11,7 +12,8 @@ from starlette.responses import StreamingResponse
 
 from cookbook import transcript
 from cookbook.background import serving
-from cookbook.catalog import Recipe, Request
+from cookbook.catalog import Recipe
+from cookbook.curl import Request
 from cookbook.transcript import exchange, show, without_times
 
 Exchange = Callable[..., list[str]]
@@ -74,6 +76,16 @@ async def silent() -> None:
     await asyncio.Event().wait()
 
 
+@app.get("/ticks")
+async def ticks() -> StreamingResponse:
+    async def body() -> AsyncIterator[str]:
+        for n in itertools.count():
+            yield f"tick {n}\n"
+            await asyncio.sleep(0)
+
+    return StreamingResponse(body())
+
+
 @app.get("/stalled")
 async def stalled() -> StreamingResponse:
     async def body() -> AsyncIterator[str]:
@@ -93,8 +105,8 @@ def address() -> Iterator[str]:
 def record(address: str) -> Exchange:
     """Give a function that records one request, without its times."""
 
-    def recorded(path: str, body: str | None = None) -> list[str]:
-        lines = exchange(address, Request(path, body))
+    def recorded(path: str, asked: Request | None = None) -> list[str]:
+        lines = exchange(address, replace(asked or Request(""), path=path))
         return without_times("\n".join(lines)).splitlines()
 
     return recorded
@@ -104,8 +116,10 @@ def body(lines: list[str]) -> list[str]:
     return lines[lines.index("") + 1 :]
 
 
-def test_a_request_with_a_body_is_posted_as_json(record: Exchange) -> None:
-    lines = record("/echo", '{"item": "crème brûlée"}')
+def test_a_request_carries_its_method_its_fields_and_its_body(record: Exchange) -> None:
+    fields = {"content-type": "application/json"}
+    sent = '{"item": "crème brûlée"}'.encode()
+    lines = record("/echo", Request("", "POST", fields, sent))
     assert lines[0] == "HTTP/1.1 200 OK"
     assert '{"item":"crème brûlée"}' in body(lines)[1]
 
@@ -187,6 +201,19 @@ def test_a_response_that_breaks_off_fails_the_recording(
 ) -> None:
     with pytest.raises(EOFError, match="the answer broke off"):
         record(path)
+
+
+def test_of_an_endless_stream_the_first_chunks_are_recorded(record: Exchange) -> None:
+    lines = body(record("/ticks", Request("", seconds=2.0)))
+    assert lines[:2] == ["-, 7 bytes", "  tick 0"]
+    assert lines[-3:] == ["-, 7 bytes", "  tick 4", "-, stopped: 5 chunks, 35 bytes"]
+
+
+def test_a_stream_that_ends_before_is_recorded_to_its_end(record: Exchange) -> None:
+    assert (
+        record("/chunks/empty", Request("", seconds=2.0))[-1]
+        == "-, end: 0 chunks, 0 bytes"
+    )
 
 
 @pytest.mark.parametrize("path", ["/silent", "/stalled"])

@@ -9,7 +9,7 @@ this machine, and where that cannot run, the scripted provider.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -56,11 +56,6 @@ _current: list[Provider] = []
 def current() -> Provider | None:
     """Give the provider to which this process's environment leads, if it is known."""
     return _current[-1] if _current else None
-
-
-def needed(slugs: Iterable[str]) -> bool:
-    """Tell whether any of these recipes talks to a language model."""
-    return any(slug.startswith("llm_") for slug in slugs)
 
 
 def choose(env: Mapping[str, str]) -> Choice:

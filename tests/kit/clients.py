@@ -35,7 +35,7 @@ def run(
     program = sys.executable
     if name.endswith(".mjs"):
         program = shutil.which("node") or need("node", "install Node.js 18 or newer")
-    command = [program, copied(name, url, folder), *arguments]
+    command = [program, str(copied(name, url, folder)), *arguments]
     return subprocess.run(
         command,
         cwd=folder,

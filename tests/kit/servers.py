@@ -8,7 +8,8 @@
         server.expect("disconnected")
 
 A server takes seconds for its imports: start it in a fixture for the whole module, or
-give the test a `pytest.mark.timeout` of more than `START`.
+with `warm=True`, which forks it from a process that has made them. Give a test that
+starts one a `pytest.mark.timeout` of more than `START`.
 """
 
 import os
@@ -23,9 +24,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, NoReturn, Protocol
 
 import pytest
+
+from tests.kit.warm import Warm, is_possible
 
 START = 30  # seconds until a server must listen; its imports alone can take ten
 STOP = 5  # seconds from SIGTERM to SIGKILL
@@ -52,13 +55,25 @@ def free_port() -> int:
         return port
 
 
+class Process(Protocol):
+    """What is asked of a process, however it was started."""
+
+    @property
+    def pid(self) -> int: ...  # noqa: D102
+    @property
+    def returncode(self) -> int | None: ...  # noqa: D102
+    def poll(self) -> int | None: ...  # noqa: D102
+    def wait(self, timeout: float | None = None) -> int: ...  # noqa: D102
+    def send_signal(self, number: int, /) -> None: ...  # noqa: D102
+
+
 @dataclass(eq=False)
 class Server:
     """A process that listens on `port` of 127.0.0.1."""
 
     argv: Sequence[str]
     port: int
-    process: subprocess.Popen[bytes]
+    process: Process
     log: IO[bytes]
     final: str | None = None  # the output, once the process has ended
     seen: int = 0  # characters of the output that `expect` has given
@@ -114,25 +129,19 @@ def serve(
     *,
     cwd: Path = ROOT,
     env: Mapping[str, str] | None = None,
+    warm: bool = False,
 ) -> Iterator[Server]:
     """Run a command until the block ends; enter the block when `port` accepts.
 
     `env` adds to the environment. The command gets a process group of its own, which is
     ended as a whole. If the block raises, the output is added to the error as a note.
+    With `warm`, a command `python -u -m …` is forked, where that is possible.
 
     Raises:
         AssertionError: the command ended, or did not listen within `START` seconds.
     """
     with tempfile.NamedTemporaryFile() as log:
-        process = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = _start(argv, cwd, env, log, warm=warm)
         server = Server(argv, port, process, log)
         running.append(server)
         try:
@@ -148,6 +157,30 @@ def serve(
             server.final = server.output()
 
 
+def _start(
+    argv: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str] | None,
+    log: IO[bytes],
+    *,
+    warm: bool,
+) -> Process:
+    environment = {**os.environ, **(env or {})}
+    if warm and is_possible(env):
+        python, *options, module = argv[:4]
+        assert [python, *options] == [sys.executable, "-u", "-m"], argv
+        return Warm(module, argv[4:], cwd=cwd, env=environment, log=log)
+    return subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
 def _until_it_listens(server: Server) -> None:
     deadline = time.monotonic() + START
     while time.monotonic() < deadline:
@@ -159,7 +192,7 @@ def _until_it_listens(server: Server) -> None:
     raise server.error(f"did not listen on {server.port} within {START} s")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
@@ -171,13 +204,21 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def uvicorn(
-    app: str, *options: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+    app: str,
+    *options: str,
+    cwd: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    warm: bool = False,
 ) -> AbstractContextManager[Server]:
-    """Serve `module:app` with uvicorn on a free port."""
+    """Serve `module:app` with uvicorn on a free port.
+
+    With `warm` it starts in a fraction of the time; not for `--workers` or `--reload`,
+    which start interpreters of their own.
+    """
     port = free_port()
     # Unbuffered, so that what the app prints is in the output at once.
     argv = [sys.executable, "-u", "-m", "uvicorn", app, "--port", str(port), *options]
-    return serve(argv, port, cwd=cwd, env=env)
+    return serve(argv, port, cwd=cwd, env=env, warm=warm)
 
 
 class Answer:

@@ -83,9 +83,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         say(f"{scope.get('path')} is over")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with uvicorn("tests.kit.test_servers:app") as running:
+@pytest.fixture(scope="module", params=[False, True], ids=["cold", "warm"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with uvicorn("tests.kit.test_servers:app", warm=request.param) as running:
         yield running
 
 
@@ -219,8 +219,10 @@ def test_a_server_that_ends_by_itself_gives_its_exit_code(tmp_path: Path) -> Non
         assert server.wait() == 7
 
 
-def test_uvicorn_ends_at_sigterm() -> None:
-    with uvicorn("tests.kit.test_servers:app", "--log-level", "error") as server:
+@pytest.mark.parametrize("warm", [False, True])
+def test_uvicorn_ends_at_sigterm(warm: bool) -> None:
+    quiet = ("--log-level", "error")
+    with uvicorn("tests.kit.test_servers:app", *quiet, warm=warm) as server:
         server.signal(signal.SIGTERM)
         assert server.wait() in (0, -signal.SIGTERM)
     assert "Uvicorn running" not in server.output()

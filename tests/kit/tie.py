@@ -5,32 +5,46 @@ line for each thing that is missing, saying what to do about it.
 """
 
 import ast
+import io
 import json
 import os
 import re
 import subprocess
 import sys
-import tomllib
+import tokenize
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cookbook import catalog
+from cookbook import catalog, generated
+from cookbook.curl import request
 
 Check = Callable[[Path], Iterator[str]]
 
-LINES, COLUMNS, SECTIONS = 120, 88, 4  # of a recipe
-APPLICATIONS = {"llm_chat": 200}  # whole applications, and their lines
-PAGE = 200  # lines
+LINES, COLUMNS, SECTIONS = 90, 88, 5  # of a recipe; the lines are lines of code
+APPLICATION = 160  # lines of code of a whole application
+PAGE = 300  # lines
 OURS = {"recipes", "cookbook", "tests", "benchmarks"}
 PART_OF = {"pydantic": "fastapi", "starlette": "fastapi"}  # comes with
 INCLUDE = re.compile(r'^\s*--8<-- "([^":]+)(?::([\w-]+))?"\s*$')
 FENCE = re.compile(r"^( *)(```+)(\w*).*?\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 START = re.compile(r"--8<-- \[start:([\w-]+)\]")
 PANEL = re.compile(r'<live-panel recipe="([^"]*)" path="([^"]*)">')
+FASTAPI = re.compile(r"fastapi(?:\[\w+\])?>=([\d.]+)")
+# Commands that are no recipe's; the tests of the command line and of the provider run
+# each of them.
 COMMANDS = {
-    ".venv/bin/jupyter lab notebooks"
-}  # that are no recipe's, and run as they stand
+    "cookbook list",
+    "cookbook llm",
+    "cookbook llm --scripted",
+    "source .venv/bin/activate",
+}
+
+
+# Addresses of the provider on this machine, which tests/llm asks for.
+PROVIDER = {"/scripted/requests", "/scripted/go", "/v1/chat/completions", "/v1/models"}
 
 
 def stems(root: Path, pattern: str) -> set[str]:
@@ -58,19 +72,15 @@ def pages(root: Path) -> list[Path]:
 
 
 def rooms(root: Path) -> dict[str, set[str]]:
-    """Say which recipes each room knows."""
-    nav = (root / "mkdocs.yml").read_text("utf-8")
-    index = (root / "docs/index.md").read_text("utf-8")
+    """Say which recipes each room knows; the generated lists follow from the pages."""
     used = [recipes_of(path) for path in root.glob("notebooks/*.ipynb")]
     tests = {name.removeprefix("test_") for name in stems(root, "tests/recipes/*.py")}
     return {
         "page docs/recipes/{}.md": stems(root, "docs/recipes/*.md"),
         "test tests/recipes/test_{}.py": tests,
         "transcript docs/transcripts/{}.txt": stems(root, "docs/transcripts/*.txt"),
-        "nav entry recipes/{}.md": set(re.findall(r": recipes/(\w+)\.md", nav)),
-        "link on docs/index.md to recipes/{}.md": set(
-            re.findall(r"\(recipes/(\w+)\.md\)", index)
-        ),
+        "client docs/clients/{}.py": stems(root, "docs/clients/*.py")
+        & {path.stem for path in catalog.sources(root)},
         "notebook that imports recipes.{}": set().union(*used),
     }
 
@@ -99,40 +109,95 @@ def nothing_is_orphaned(root: Path) -> Iterator[str]:
 
 
 def every_pitfall_is_tested_and_shown(root: Path) -> Iterator[str]:
-    """Each wrong version has a test and a place on the page of pitfalls."""
-    pitfalls = stems(root, "recipes/pitfalls/*.py")
-    tested = {n.removeprefix("test_") for n in stems(root, "tests/pitfalls/*.py")}
-    for name in sorted(pitfalls - tested):
-        yield f"recipes/pitfalls/{name}.py lacks its test tests/pitfalls/test_{name}.py"
-    for name in sorted(tested - pitfalls):
+    """Each wrong version has a test, and a place on its two pages."""
+    found = {
+        f"{path.parent.name}/{path.stem}": path
+        for path in catalog.pitfall_sources(root)
+    }
+    tested = {
+        f"{path.parent.name}/{path.stem.removeprefix('test_')}"
+        for path in (root / "tests/pitfalls").glob("*/test_*.py")
+    }
+    for name in sorted(found.keys() - tested):
+        yield f"recipes/pitfalls/{name}.py lacks its test in tests/pitfalls"
+    for name in sorted(tested - found.keys()):
         yield f"orphaned: there is no recipes/pitfalls/{name}.py for its test"
-    for page in [root / "docs/pitfalls.md", root / "docs/recipes"]:
-        files = page.glob("*.md") if page.is_dir() else [page]
-        text = "".join(file.read_text("utf-8") for file in files)
-        for name in sorted(pitfalls):
-            if f"recipes/pitfalls/{name}.py:" not in text:
-                yield f"recipes/pitfalls/{name}.py is not shown in docs/{page.name}"
+    slugs = stems(root, "recipes/*.py")
+    for name, path in sorted(found.items()):
+        slug = path.parent.name
+        if slug not in slugs:
+            yield f"recipes/pitfalls/{name}.py: no recipe {slug} does it right"
+            continue
+        theme = catalog.page(slug, root).theme
+        for page in (f"docs/recipes/{slug}.md", f"docs/pitfalls/{theme}.md"):
+            if f"recipes/pitfalls/{name}.py:" not in (root / page).read_text("utf-8"):
+                yield f"recipes/pitfalls/{name}.py is not shown in {page}"
+
+
+def a_pitfall_can_be_run(root: Path) -> Iterator[str]:
+    """A pitfall's docstring says how it is started, tried, and what one sees."""
+    for path in catalog.pitfall_sources(root):
+        name = path.relative_to(root)
+        try:
+            pitfall = catalog.read_pitfall(path)
+        except ValueError as error:
+            yield f"{name.parent}/{error}"
+            continue
+        module = ".".join(name.with_suffix("").parts)
+        if pitfall.run != f"uvicorn {module}:app":
+            yield f"{name}: the line Run it: starts something else"
+        for line in pitfall.tries:
+            if not line.startswith("curl ") or "http://127.0.0.1:8000/" not in line:
+                yield f"{name}: {line!r} is no curl of port 8000 on this machine"
+
+
+def known_commands(root: Path) -> set[str]:
+    """List the commands that tests run, so that a page may print them."""
+    known = set(COMMANDS)
+    for recipe in catalog.recipes(root):
+        slug = recipe.slug
+        known |= {recipe.run, *recipe.tries, f"uv run recipes/{slug}.py"}
+        known |= {f"fastapi dev recipes/{slug}.py", f"cookbook run {slug}"}
+    for source in catalog.pitfall_sources(root):
+        with suppress(ValueError):  # Another check reports it.
+            pitfall = catalog.read_pitfall(source)
+            known |= {pitfall.run, *pitfall.tries}
+    programs = {".py": "python", ".mjs": "node"}
+    for client in (root / "docs/clients").iterdir():
+        if client.suffix in programs:
+            known.add(f"{programs[client.suffix]} docs/clients/{client.name}")
+    makefile = (root / "Makefile").read_text("utf-8")
+    return known | {
+        f"make {name}" for name in re.findall(r"^(\w+):.*##", makefile, re.M)
+    }
+
+
+def is_known(command: str, known: set[str], urls: set[str]) -> bool:
+    """Tell whether a test runs this command, or asks for this address."""
+    # The reader's shell has the environment activated, or names it.
+    command = command.removeprefix(".venv/bin/")
+    if command in known or command.startswith("export "):
+        return True
+    if not command.startswith("curl "):
+        return False
+    try:
+        return urlsplit(request(command, catalog.ROOT).path).path in urls
+    except (ValueError, OSError):
+        return False
 
 
 def code_is_included(root: Path) -> Iterator[str]:
     """No code is typed into a page; a command is one that the tests know."""
-    known = set(COMMANDS)
-    urls: set[str] = set()
-    for source in sorted((root / "recipes").glob("[!_]*.py")):
-        recipe = catalog.read(source)
-        known |= {recipe.run, *recipe.tries}
-        urls |= {urlsplit(asked.path).path for asked in recipe.requests}
-    makefile = (root / "Makefile").read_text("utf-8")
-    known |= {f"make {name}" for name in re.findall(r"^(\w+):.*##", makefile, re.M)}
+    known = known_commands(root)
+    tried = [asked for recipe in catalog.recipes(root) for asked in recipe.requests]
+    urls = {urlsplit(asked.path).path for asked in tried} | PROVIDER
     for page in pages(root):
         name = page.relative_to(root)
         for _, _, language, body in FENCE.findall(page.read_text("utf-8")):
-            for line in filter(str.strip, body.splitlines()):
+            for line in filter(str.strip, body.replace("\\\n", " ").splitlines()):
                 if language == "bash":
-                    command = line.strip()
-                    asked = urlsplit(catalog.request(command).path)
-                    ours = command.startswith("curl ") and asked.path in urls
-                    if command not in known and not ours:
+                    command = " ".join(line.split())
+                    if not is_known(command, known, urls):
                         yield f"{name}: no test knows the command {command!r}"
                 elif not INCLUDE.match(line):
                     yield f"{name}: typed in instead of included: {line.strip()!r}"
@@ -168,24 +233,94 @@ def every_section_is_shown(root: Path) -> Iterator[str]:
                         yield f"{file}: the section {section} is shown nowhere"
 
 
+def code_lines(text: str) -> int:
+    """Count a module's lines of code.
+
+    Not counted: blank lines, comments, docstrings, marks of sections, and imports.
+    """
+    tree = ast.parse(text)
+    skipped: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            skipped |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        holder = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        if (
+            isinstance(node, holder)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            first = node.body[0]
+            skipped |= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    counted: set[int] = set()
+    no_code = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT}
+    no_code |= {tokenize.DEDENT, tokenize.ENDMARKER}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in no_code:
+            counted |= set(range(token.start[0], token.end[0] + 1))
+    return len(counted - skipped)
+
+
 def a_recipe_keeps_to_its_size(root: Path) -> Iterator[str]:
-    """A recipe is short and narrow; its sections, at most four, cut no statement."""
-    for path in sorted((root / "recipes").glob("[!_]*.py")):
+    """A recipe is short and narrow; its sections, at most five, cut no statement."""
+    for path in catalog.sources(root):
         name, text = path.relative_to(root), path.read_text("utf-8")
-        lines = text.splitlines()
-        limit = APPLICATIONS.get(path.stem, LINES)
-        if len(lines) > limit:
-            yield f"{name} has {len(lines)} lines; at most {limit} are allowed"
-        for number, line in enumerate(lines, 1):
+        limit = APPLICATION if catalog.own_metadata(path).get("application") else LINES
+        if (lines := code_lines(text)) > limit:
+            yield f"{name} has {lines} lines of code; at most {limit} are allowed"
+        for number, line in enumerate(text.splitlines(), 1):
             if len(line) > COLUMNS:
                 yield f"{name}:{number} has {len(line)} columns, not at most {COLUMNS}"
         if len(START.findall(text)) > SECTIONS:
             yield f"{name} has more than {SECTIONS} sections"
-        marks = [n for n, line in enumerate(lines, 1) if "--8<-- [" in line]
+        marks = [n for n, x in enumerate(text.splitlines(), 1) if "--8<-- [" in x]
         for node in ast.parse(text).body:
             end = node.end_lineno or node.lineno
             if any(node.lineno < mark <= end for mark in marks):
                 yield f"{name}:{node.lineno} is cut by a section mark"
+
+
+def dense(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Find the lines that do more than one thing, each with what to write instead."""
+    tests = {id(node.test) for node in ast.walk(tree) if isinstance(node, ast.If)}
+    branches = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.IfExp)
+        for inner in (node.test, node.body, node.orelse)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.NamedExpr() if id(node) not in tests:
+                yield node.lineno, "assign on a line of its own, then use the name"
+            case ast.Assign(targets=[ast.Tuple()], value=ast.Tuple()):
+                yield node.lineno, "write one assignment a line"
+            case ast.IfExp() if id(node) in branches:
+                yield node.lineno, "write if, elif and else, one choice a branch"
+            case ast.Expr(value=ast.IfExp()) | ast.Yield(value=ast.IfExp()):
+                yield node.lineno, "write if and else"
+            case (
+                ast.For(target=ast.Tuple(elts=[_, _, _, *_]))
+                | ast.AsyncFor(target=ast.Tuple(elts=[_, _, _, *_]))
+            ):
+                yield node.lineno, "name the item, then use its fields"
+            case ast.Attribute(value=ast.ListComp() | ast.GeneratorExp()):
+                yield node.lineno, "write a loop that keeps what it needs"
+            case ast.Attribute(value=ast.Attribute(attr="__name__")):
+                yield node.lineno, "write the name out: a protocol is no class name"
+            case ast.Call(args=args, keywords=keywords) if any(
+                k.arg is None for k in keywords
+            ):
+                inner = [
+                    n for a in args + [k.value for k in keywords] for n in ast.walk(a)
+                ]
+                if any(isinstance(n, ast.Attribute) and n.attr == "pop" for n in inner):
+                    yield node.lineno, "write the keywords out"
+
+
+def a_line_does_one_thing(root: Path) -> Iterator[str]:
+    """A recipe and a pitfall can be read aloud, top to bottom, without going back."""
+    for path in [*catalog.sources(root), *catalog.pitfall_sources(root)]:
+        for line, advice in dense(ast.parse(path.read_text("utf-8"))):
+            yield f"{path.relative_to(root)}:{line} does several things: {advice}"
 
 
 def imports(path: Path) -> set[str]:
@@ -207,11 +342,10 @@ def a_recipe_stands_alone(root: Path) -> Iterator[str]:
         name = path.relative_to(root)
         for package in sorted(imports(path) & OURS):
             yield f"{name} imports {package}, which is ours; a recipe stands alone"
-        block = re.search(r"^# /// script\n((?:#.*\n)+?)# ///$", path.read_text(), re.M)
-        if not block:
+        metadata = catalog.metadata(path)
+        if not metadata:
             yield f"{name} lacks its block of inline metadata (# /// script)"
             continue
-        metadata = tomllib.loads(re.sub(r"^# ?", "", block[1], flags=re.M))
         declared = {
             re.split(r"\W*[<>=~\[]", item)[0].replace("-", "_")
             for item in metadata["dependencies"]
@@ -222,33 +356,53 @@ def a_recipe_stands_alone(root: Path) -> Iterator[str]:
             yield f"{name} {fault} {package}"
 
 
-# Every key is taken away, and a socket, a connection or a thread ends the import.
+# Every key is taken away, and a socket, a connection or a thread ends the import. The
+# packages are imported once; each recipe is then imported in a process forked off.
 GUARDED = """
-import sys, threading, importlib
+import importlib, os, sys, threading
 def hook(event, args):
     if event.startswith("socket.") and event != "socket.gethostname":
         raise SystemExit(f"opens a socket ({event})")
 def start(thread):
     raise SystemExit("starts a thread")
-import asyncio, uvicorn, fastapi
-sys.addaudithook(hook)
-threading.Thread.start = start
-importlib.import_module(f"recipes.{sys.argv[1]}")
+packages, *slugs = sys.argv[1:]
+for package in packages.split():
+    importlib.import_module(package)
+for slug in slugs:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        continue
+    sys.addaudithook(hook)
+    threading.Thread.start = start
+    try:
+        importlib.import_module(f"recipes.{slug}")
+    except BaseException as error:
+        kind = "" if isinstance(error, SystemExit) else f"{type(error).__name__}: "
+        print(f"{slug} {kind}{error}", flush=True)
+    os._exit(0)
 """
 
 
 def importing_does_nothing(root: Path) -> Iterator[str]:
     """Importing a recipe opens no socket, starts no thread and needs no key."""
-    keep = {"PATH", "HOME", "LANG", "SYSTEMROOT"}
+    if not hasattr(os, "fork"):
+        return  # Windows; the recipes are the same files there.
+    keep = {"PATH", "HOME", "LANG"}
     bare = {key: value for key, value in os.environ.items() if key in keep}
-    for slug in sorted(stems(root, "recipes/*.py")):
-        command = [sys.executable, "-c", GUARDED, slug]
-        done = subprocess.run(
-            command, cwd=root, env=bare, capture_output=True, text=True, timeout=30
-        )
-        if done.returncode:
-            reason = done.stderr.strip().splitlines()[-1]
-            yield f"recipes/{slug}.py cannot be imported alone: {reason}"
+    files = catalog.sources(root)
+    packages = set().union(*(imports(path) for path in files)) - OURS
+    present = sorted(name for name in packages if find_spec(name))
+    command = [sys.executable, "-c", GUARDED, " ".join(["asyncio", *present])]
+    command += [path.stem for path in files]
+    done = subprocess.run(
+        command, cwd=root, env=bare, capture_output=True, text=True, timeout=60
+    )
+    if done.returncode:
+        yield f"the packages of the recipes cannot be imported: {done.stderr[-200:]!r}"
+    for line in done.stdout.splitlines():
+        slug, _, reason = line.partition(" ")
+        yield f"recipes/{slug}.py cannot be imported alone: {reason}"
 
 
 def a_docstring_says_how_to_run_and_try(root: Path) -> Iterator[str]:
@@ -262,7 +416,8 @@ def a_docstring_says_how_to_run_and_try(root: Path) -> Iterator[str]:
             continue
         if recipe.run != f"uvicorn recipes.{path.stem}:app":
             yield f"{name}: the line Run it: starts another recipe"
-        routes = re.findall(r'@app\.(get|post)\(\s*"([^"]+)"', path.read_text("utf-8"))
+        route = re.compile(r'@app\.(get|post|put|delete)\(\s*"([^"]+)"')
+        routes = route.findall(path.read_text("utf-8"))
         known = [(method, re.sub(r"\{[^}]+\}", "[^/]+", way)) for method, way in routes]
         for line, asked in zip(recipe.tries, recipe.requests, strict=True):
             if not line.startswith("curl ") or "http://127.0.0.1:8000/" not in line:
@@ -272,12 +427,33 @@ def a_docstring_says_how_to_run_and_try(root: Path) -> Iterator[str]:
                 yield f"{name}: the path of {line!r} is no route"
 
 
-def the_readme_table_is_the_generated_one(root: Path) -> Iterator[str]:
-    """The README's table is what the recipes say."""
-    known = [catalog.read(path) for path in sorted((root / "recipes").glob("[!_]*.py"))]
-    found = catalog.TABLE.search((root / "README.md").read_text("utf-8"))
-    if not found or found[0] != catalog.table(known):
-        yield "README.md: the table of recipes is out of date; run make docs"
+def every_list_is_the_generated_one(root: Path) -> Iterator[str]:
+    """Nav, home page, README and index of symptoms are what `make docs` writes."""
+    try:
+        files = generated.files(root)
+    except (ValueError, OSError) as error:
+        yield str(error)
+        return
+    for path, text in files.items():
+        if path.read_text("utf-8") != text:
+            yield f"{path.relative_to(root)} is out of date; run make docs"
+
+
+def a_page_says_what_its_recipe_says(root: Path) -> Iterator[str]:
+    """The title is the menu's, and the version of FastAPI the metadata's."""
+    for source in catalog.sources(root):
+        path = root / "docs/recipes" / f"{source.stem}.md"
+        name, text = path.relative_to(root), path.read_text("utf-8")
+        try:
+            title = catalog.page(source.stem, root).title
+        except ValueError as error:
+            yield str(error)
+            continue
+        if f"\n# {title}\n" not in text:
+            yield f"{name}: its heading is not {title!r}, as its front matter says"
+        needed = FASTAPI.search(str(catalog.metadata(source)))
+        if needed and f"FastAPI {needed[1]}" not in text:
+            yield f"{name} does not say that it needs FastAPI {needed[1]}"
 
 
 def a_page_can_be_read(root: Path) -> Iterator[str]:
@@ -311,14 +487,17 @@ CHECKS: list[Check] = [
     every_room_has_every_recipe,
     nothing_is_orphaned,
     every_pitfall_is_tested_and_shown,
+    a_pitfall_can_be_run,
     code_is_included,
     what_is_included_exists,
     every_section_is_shown,
     a_recipe_keeps_to_its_size,
+    a_line_does_one_thing,
     a_recipe_stands_alone,
     importing_does_nothing,
     a_docstring_says_how_to_run_and_try,
-    the_readme_table_is_the_generated_one,
+    every_list_is_the_generated_one,
+    a_page_says_what_its_recipe_says,
     a_page_can_be_read,
     a_test_names_its_page,
 ]

@@ -1,14 +1,18 @@
 """The site and every recipe in one process: `cookbook serve`."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx2
@@ -58,7 +62,7 @@ HERE = "http://127.0.0.1"
 class Loaded(Recipe):
     """A recipe whose application is there already."""
 
-    app: FastAPI
+    app: FastAPI = field(default_factory=FastAPI)
 
     def load(self) -> FastAPI:
         """Give the application."""
@@ -72,7 +76,7 @@ def mounted(
     """Give a function that mounts applications by name, with an empty site."""
 
     def mount(**apps: FastAPI) -> Starlette:
-        found = [Loaded(slug, "Tea.", "", (), app) for slug, app in apps.items()]
+        found = [Loaded(slug, "Tea.", "", (), app=app) for slug, app in apps.items()]
         monkeypatch.setattr(site, "recipes", lambda: found)
         return site.create_app(tmp_path)
 
@@ -176,6 +180,90 @@ def test_a_request_with_a_body_gets_it_whole(
         assert client.post("/live/tea/", content=b"x" * 100_000).json() == 100_000
 
 
+# One recipe cannot take the others down
+
+
+class Unimportable(Recipe):
+    """A recipe whose module raises."""
+
+    def load(self) -> FastAPI:
+        """Fail as an import does."""
+        raise ModuleNotFoundError("No module named 'kettle'\nand more")
+
+
+@asynccontextmanager
+async def fails_at_start(app: FastAPI) -> AsyncIterator[None]:
+    if app.title:
+        raise OSError("no water")
+    yield
+
+
+@asynccontextmanager
+async def fails_at_end(_: FastAPI) -> AsyncIterator[None]:
+    yield
+    raise OSError("the pot broke")
+
+
+def test_a_recipe_that_does_not_run_leaves_the_others_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal: list[str] = []
+    found = [
+        Recipe("unread", "", "", (), problem="SyntaxError: '(' was never closed"),
+        Unimportable("unimportable", "Tea.", "", ()),
+        Loaded("dry", "Tea.", "", (), app=FastAPI(lifespan=fails_at_start)),
+        Loaded("cracked", "Tea.", "", (), app=FastAPI(lifespan=fails_at_end)),
+        Loaded("tea", "Tea.", "", (), app=shop("tea", journal)),
+    ]
+    monkeypatch.setattr(site, "recipes", lambda: found)
+    with TestClient(site.create_app(tmp_path), base_url=HERE) as client:
+        known = client.get("/live/index.json").json()["recipes"]
+        assert {slug: about["problem"] for slug, about in known.items()} == {
+            "unread": "SyntaxError: '(' was never closed",
+            "unimportable": "It cannot be imported: ModuleNotFoundError: "
+            "No module named 'kettle'",
+            "dry": "Its lifespan fails: OSError: no water",
+            "cracked": None,
+            "tea": None,
+        }
+        answer = client.get("/live/dry/")
+        assert (answer.status_code, answer.text) == (
+            503,
+            "dry: Its lifespan fails: OSError: no water\n",
+        )
+        assert client.get("/live/tea/state").status_code == 200
+    assert journal == ["tea opens", "tea closes"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "unread is not served. SyntaxError: '(' was never closed",
+        "unimportable is not served. It cannot be imported: ModuleNotFoundError: "
+        "No module named 'kettle'",
+        "dry is not served. Its lifespan fails: OSError: no water",
+        "cracked: its lifespan fails at its end: OSError: the pot broke",
+    ]
+
+
+def test_an_address_of_a_recipe_is_told_where_it_lives_on_the_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tea = FastAPI()
+
+    @tea.get("/cups/{number}")
+    @tea.post("/cups/{number}")
+    def cup(number: int) -> int:
+        return number
+
+    tries = ("curl http://127.0.0.1:8000/cups/1",)
+    known = Loaded("tea", "Tea.", "", tries, app=tea)
+    monkeypatch.setattr(site, "recipes", lambda: [known])
+    with TestClient(site.create_app(tmp_path), base_url=HERE) as client:
+        for answer in (client.get("/cups/7"), client.post("/cups/7")):
+            assert answer.status_code == 404
+            assert "/live/tea/cups/7" in answer.text
+            assert "uvicorn recipes.tea:app" in answer.text
+        assert "tea" not in client.get("/openapi.json").text, "no request of a recipe"
+        assert "tea" not in client.get("/cups").text
+
+
 @pytest.fixture
 def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a small book whose site was built from its pages."""
@@ -223,6 +311,70 @@ def test_a_file_that_is_changed_removed_or_new_makes_the_site_stale(
 def test_a_site_that_was_never_built_is_stale(book: Path) -> None:
     (book / "site" / site.STAMP).unlink()
     assert site.is_stale()
+
+
+# Builds
+
+
+@of_a_process
+def test_two_builds_at_once_leave_one_whole_site(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go = threading.Barrier(3), threading.Event()
+
+    def mkdocs(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        folder = Path(command[-1])
+        folder.mkdir()
+        (folder / "index.html").write_text("whole")
+        started.wait(5)
+        assert go.wait(5)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", mkdocs)
+    with ThreadPoolExecutor(2) as pool:
+        builds = [pool.submit(site.build) for _ in range(2)]
+        started.wait(5)
+        go.set()
+        for build in builds:
+            build.result(5)
+    assert (site.BUILT / "index.html").read_text() == "whole"
+    assert not site.is_stale()
+    assert not list(book.glob(".site-*"))
+
+
+@of_a_process
+def test_sigterm_while_building_leaves_nothing_behind(
+    tree: Path, tmp_path: Path
+) -> None:
+    half = shutil.copytree(tree, tmp_path / "half")
+    shutil.rmtree(half / "site")
+    # A builder that never ends, and says when it has begun.
+    (half / "mkdocs").mkdir()
+    (half / "mkdocs/__init__.py").touch()
+    slow = "import pathlib, time; pathlib.Path('begun').touch(); time.sleep(600)"
+    (half / "mkdocs/__main__.py").write_text(slow)
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command(free_port()), cwd=half, stdout=output)
+        try:
+            until((half / "begun").exists)
+            builder = psutil.Process(process.pid).children(recursive=True)
+            process.terminate()
+            assert process.wait(servers.STOP) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+    _, alive = psutil.wait_procs(builder, timeout=servers.WAIT)
+    assert builder
+    assert alive == []
+    assert not list(half.glob(".site-*"))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + servers.START
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(servers.POLL)
 
 
 # As a process
@@ -280,7 +432,16 @@ def test_the_site_is_served_at_the_root(client: httpx2.Client) -> None:
 @of_a_process
 def test_the_index_of_what_lives_names_every_recipe(client: httpx2.Client) -> None:
     slugs = sorted([*(recipe.slug for recipe in catalog.recipes()), "endless"])
-    assert client.get("/live/index.json").json()["recipes"] == slugs
+    known = client.get("/live/index.json").json()["recipes"]
+    assert sorted(known) == slugs
+    assert known["sse_basic"]["page"] == "live/sse_basic/"
+    assert known["plain_text"]["page"] is None
+    assert known["llm_chat"]["needs"] == ["model"]
+    (asked,) = known["llm_chat"]["requests"]
+    assert (asked["method"], asked["path"]) == ("POST", "/chat/stream")
+    assert asked["headers"]["content-type"] == "application/json"
+    assert json.loads(asked["body"])["messages"]
+    assert asked["line"].startswith("curl -N ")
 
 
 @of_a_process
@@ -290,7 +451,7 @@ def test_every_request_of_a_recipe_works_below_its_mount(
 ) -> None:
     for request in recipe.requests:
         heading, *_ = exchange(
-            server.url, request._replace(path=f"/live/{recipe.slug}{request.path}")
+            server.url, replace(request, path=f"/live/{recipe.slug}{request.path}")
         )
         assert heading == "HTTP/1.1 200 OK"
 
@@ -323,6 +484,16 @@ def test_the_page_of_a_recipe_finds_its_streams_below_the_mount(
     for layer in layers:
         with client.stream("GET", page.url.join(layer)) as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
+
+
+@of_a_process
+def test_an_address_copied_from_a_page_is_told_where_it_lives_here(
+    client: httpx2.Client,
+) -> None:
+    answer = client.get("/orders.csv?rows=5")
+    assert answer.status_code == 404
+    assert "/live/csv_export/orders.csv" in answer.text
+    assert len(answer.content) < 500
 
 
 @of_a_process
