@@ -8,7 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -23,6 +22,7 @@ from openai.types.responses import ResponseCompletedEvent
 from cookbook.llm import local
 from tests.kit import servers
 from tests.kit.servers import need
+from tests.llm.processes import assert_gone, child_of, has_mapped, ports_of, until
 
 QUESTION = "Name three sorts of tea."
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
@@ -317,55 +317,15 @@ def found() -> Iterator[list[psutil.Process]]:
             process.kill()
 
 
-def child_of(parent: subprocess.Popen[str]) -> psutil.Process:
-    """Wait until a process has started the model's process, and give that."""
-    seen = psutil.Process(parent.pid)
-    until(lambda: bool(seen.children()))
-    return seen.children()[0]
-
-
-def until(come: Callable[[], bool]) -> None:
-    """Look again and again whether something is so, for at most `START` seconds."""
-    limit = time.monotonic() + local.START
-    while not come():
-        assert time.monotonic() < limit, f"{come} did not come true"
-
-
-def has_mapped(ending: str) -> Callable[[psutil.Process], bool]:
-    """Make a condition: the process has mapped a file with this end of its name."""
-
-    def mapped(process: psutil.Process) -> bool:
-        return any(one.path.endswith(ending) for one in process.memory_maps())
-
-    return mapped
-
-
-def listens(process: psutil.Process) -> bool:
-    return bool(ports_of(process))
-
-
-def ports_of(process: psutil.Process) -> list[int]:
-    """Give the ports on which a process listens."""
-    return [
-        connection.laddr.port
-        for connection in process.net_connections()
-        if connection.status == psutil.CONN_LISTEN
-    ]
-
-
-def assert_gone(process: psutil.Process) -> None:
-    """Wait at most five seconds for the end of a process."""
-    gone, alive = psutil.wait_procs([process], timeout=5)
-    assert (gone, alive) == ([process], [])
-
-
 @pytest.mark.parametrize(
     "moment",
     [
         pytest.param(lambda _: True, id="as soon as it exists"),
         pytest.param(has_mapped("xllamacpp.abi3.so"), id="while it imports"),
         pytest.param(has_mapped(".gguf"), id="while it reads the weights"),
-        pytest.param(listens, id="when it begins to listen"),
+        pytest.param(
+            lambda child: bool(ports_of(child)), id="when it begins to listen"
+        ),
     ],
 )
 def test_it_ends_when_its_parent_is_killed_while_it_loads(
