@@ -41,6 +41,7 @@ HOST = "127.0.0.1"
 SCENARIOS = Path(__file__).with_name("scenarios.toml")
 DEFAULT = "ok"  # the scenario of every model that no scenario is named after
 WAIT = 5.0  # seconds, the limit of every wait
+LEFT = "closed by the client"
 READ = 65536  # bytes
 NAME = 40  # characters of a model's name that the record's table shows
 LINE_ENDS = {"lf": "\n", "crlf": "\r\n"}
@@ -185,6 +186,26 @@ def in_a_row(text: str) -> str:
     return "".join(signs)
 
 
+def ending(status: int | None, fault: str | None) -> str:
+    """Say how an answer ends if its client stays as long as it can."""
+    if status:
+        return f"refused with status {status}"
+    if fault == "stall":
+        return LEFT
+    return f"broken off: {fault}" if fault else "complete"
+
+
+def in_markdown(scenarios: Mapping[str, Scenario]) -> str:
+    """Write the scenarios as a table for a page."""
+    rows = ["| model | what the provider does | the record says |", "|---|---|---|"]
+    for name, scenario in scenarios.items():
+        end = ending(scenario.status, scenario.fault)
+        if scenario.fails:
+            end += ", then " + ending(None, scenario.fault)
+        rows.append(f"| `{name}` | {scenario.about} | {end} |")
+    return "\n".join(["", *rows, "", ""])
+
+
 class Go(BaseModel, extra="forbid"):
     """How many tokens the gate lets through."""
 
@@ -209,9 +230,7 @@ class Part(NamedTuple):
     @property
     def end(self) -> str:
         """How it ends if the client stays."""
-        if self.status:
-            return f"refused with status {self.status}"
-        return f"broken off: {self.fault}" if self.fault else "complete"
+        return ending(self.status, self.fault)
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -303,6 +322,16 @@ def at_once(
     yield head(status, kind, [("Content-Length", str(len(body))), *headers])
     yield h11.Data(data=body)
     yield h11.EndOfMessage()
+
+
+def recorded(requests: Sequence[Request], *, for_people: bool) -> Iterator[h11.Event]:
+    """Make a response of the record: as a table, else in JSON, a line a request."""
+    if for_people:
+        yield from at_once(200, "text/plain; charset=utf-8", table(requests).encode())
+    else:
+        lines = [wire.dumps(asdict(request)) for request in requests]
+        body = "[" + ",\n ".join(lines) + "]\n"
+        yield from at_once(200, "application/json", body.encode())
 
 
 def cut(step: h11.Event | None, how: str) -> Iterator[h11.Event | None]:
@@ -429,13 +458,11 @@ class Provider:
                 case b"GET", "/models":
                     anthropic = b"anthropic-version" in names
                     reply = 200, wire.models(list(self.scenarios), anthropic=anthropic)
-                case b"GET", "/scripted/record":
-                    text = table(self.requests()).encode()
-                    for step in at_once(200, "text/plain; charset=utf-8", text):
+                case b"GET", "/scripted/record" | "/scripted/requests":
+                    for_people = place.endswith("record")
+                    for step in recorded(self.requests(), for_people=for_people):
                         await connection.send(step)
                     return
-                case b"GET", "/scripted/requests":
-                    reply = 200, [asdict(request) for request in self.requests()]
                 case b"DELETE", "/scripted/requests":
                     self.reset()
                     reply = 200, []
@@ -472,8 +499,7 @@ class Provider:
         if isinstance(error, asyncio.CancelledError | ConnectionError):
             if not part.request.finished:
                 made = part.request.tokens_made
-                left = "closed by the client"
-                self._note(part.request, hung_up_after=made, ended=left)
+                self._note(part.request, hung_up_after=made, ended=LEFT)
             raise ConnectionResetError
         raise error
 
