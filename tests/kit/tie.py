@@ -39,12 +39,14 @@ COMMANDS = {
     "cookbook list",
     "cookbook llm",
     "cookbook llm --scripted",
+    "cookbook llm --scripted docs/learn/tea.toml",
     "source .venv/bin/activate",
 }
 
 
 # Addresses of the provider on this machine, which tests/llm asks for.
-PROVIDER = {"/scripted/requests", "/scripted/go", "/v1/chat/completions", "/v1/models"}
+PROVIDER = {"/scripted/record", "/scripted/requests", "/scripted/go"}
+PROVIDER |= {"/v1/chat/completions", "/v1/models"}
 
 
 def stems(root: Path, pattern: str) -> set[str]:
