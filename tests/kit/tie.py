@@ -40,6 +40,7 @@ COMMANDS = {
     "cookbook llm",
     "cookbook llm --scripted",
     "cookbook llm --scripted docs/learn/tea.toml",
+    "python -m cookbook.notebook open",
     "source .venv/bin/activate",
 }
 
