@@ -17,16 +17,18 @@ is that process: it prints its address and serves until its standard input ends.
 
 import importlib
 import importlib.util
+import os
 import platform
 import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 HOST = "127.0.0.1"
 MODEL = "smollm2-135m-instruct"  # the name in its answers; it accepts any in a request
@@ -146,7 +148,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _serve(port: int) -> None:
-    """Serve the model in this process until standard input ends."""
+    """Serve the model in this process, print its address, and never return."""
     llama = importlib.import_module("xllamacpp")
     params = llama.CommonParams()
     params.hostnames = [HOST]
@@ -169,9 +171,30 @@ def _serve(port: int) -> None:
     params.verbosity = 1  # errors only
     server = llama.Server(params)
     print(server.listening_address, flush=True)  # noqa: T201 - this is for the parent
-    # It ends with its parent, however that ended: a kill leaves no time for goodbyes.
+    threading.Event().wait()
+
+
+def _end_with_parent() -> NoReturn:
+    """Wait until the parent is gone, however it ended, and end this process.
+
+    The system closes the pipe behind standard input even if the parent was killed.
+    """
     sys.stdin.read()
+    os._exit(0)
+
+
+def main() -> NoReturn:
+    """Be the model's process."""
+    # llama.cpp's destructor waits for its clients, and one that does not read would
+    # keep this process for ever. `os._exit` calls no destructor.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _serve(int(sys.argv[1]))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    main()

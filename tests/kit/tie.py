@@ -38,12 +38,15 @@ COMMANDS = {
     "cookbook list",
     "cookbook llm",
     "cookbook llm --scripted",
+    "cookbook llm --scripted docs/learn/tea.toml",
+    "python -m cookbook.notebook open",
     "source .venv/bin/activate",
 }
 
 
 # Addresses of the provider on this machine, which tests/llm asks for.
-PROVIDER = {"/scripted/requests", "/scripted/go", "/v1/chat/completions", "/v1/models"}
+PROVIDER = {"/scripted/record", "/scripted/requests", "/scripted/go"}
+PROVIDER |= {"/v1/chat/completions", "/v1/models"}
 
 
 @cache
