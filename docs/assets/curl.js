@@ -1,17 +1,14 @@
 // @ts-check
 
-/** Reads the `curl` lines of the recipes, as `cookbook/catalog.py` does. */
+/** Reads the `curl` lines of the recipes, as `cookbook/curl.py` does. */
 
 /**
  * What a recipe is asked. `line` is the command, if there is one; `body` is null for
- * none, and `file` the name of a file that is sent instead; after `seconds` the client
- * leaves, null if it waits for the end.
+ * none; after `seconds` the client leaves, null if it waits for the end.
  * @typedef {{line: string, method: string, path: string, headers: Record<string, string>,
- *   body: string | null, file: string | null, seconds: number | null}} Wanted
+ *   body: string | null, seconds: number | null}} Wanted
  */
 
-const JSON_TYPE = "application/json";
-const FORM_TYPE = "application/x-www-form-urlencoded";
 const WITH_VALUE = new Set(["-o", "--output"]); // options whose value means nothing here
 
 /**
@@ -20,19 +17,18 @@ const WITH_VALUE = new Set(["-o", "--output"]); // options whose value means not
  * @returns {Wanted}
  */
 export function get(path) {
-  const nothing = { headers: {}, body: null, file: null, seconds: null };
-  return { line: "", method: "GET", path, ...nothing };
+  return { line: "", method: "GET", path, headers: {}, body: null, seconds: null };
 }
 
 /**
- * Reads a command. Options that only change what curl prints are passed over.
+ * Reads a command. Options that only change what curl prints are passed over, and of the
+ * headers only those are given that the command itself names.
  * @param {string} line such as `curl -N http://127.0.0.1:8000/feed -H 'Last-Event-ID: 3'`
- * @returns {Wanted}
+ * @returns {Wanted & {file: string | null}} with the name of a file that is its body
  */
 export function parseCurl(line) {
-  const wanted = { ...get("/"), line };
+  const wanted = { ...get("/"), line, file: /** @type {string | null} */ (null) };
   let method = "";
-  let type = "";
   const words = shellWords(line);
   while (words.length) {
     const word = words.shift() ?? "";
@@ -42,18 +38,16 @@ export function parseCurl(line) {
     } else if (word === "-H" || word === "--header") {
       const [, name, value] = /^([^:]*):\s*(.*)$/s.exec(next()) ?? [];
       if (name) wanted.headers[name] = value ?? "";
-    } else if (word === "--json") {
-      take(wanted, next());
-      type = JSON_TYPE;
-    } else if (word === "-d" || word === "--data" || word === "--data-binary") {
-      take(wanted, next());
-      type ||= FORM_TYPE;
+    } else if (["--json", "-d", "--data", "--data-binary"].includes(word)) {
+      const data = next();
+      if (data.startsWith("@")) wanted.file = data.slice(1);
+      else wanted.body = data;
     } else if (word === "-F" || word === "--form") {
       wanted.file = next().replace(/^[^=]*=@?/, "");
     } else if (word === "-T" || word === "--upload-file") {
       wanted.file = next();
       method ||= "PUT";
-    } else if (word === "-m" || word === "--max-time") {
+    } else if (word === "--max-time") {
       wanted.seconds = Number(next());
     } else if (WITH_VALUE.has(word)) {
       next();
@@ -62,28 +56,25 @@ export function parseCurl(line) {
       if (url) wanted.path = `/${url[1]}`;
     }
   }
-  const sends = wanted.body !== null || wanted.file !== null;
-  wanted.method = method || (sends ? "POST" : "GET");
-  if (type && !header(wanted, "content-type")) wanted.headers["Content-Type"] = type;
+  wanted.method = method || (wanted.body === null && wanted.file === null ? "GET" : "POST");
   return wanted;
 }
 
 /**
+ * Gives the headers that a reader is told of: those of the command, as it writes them.
  * @param {Wanted} wanted
- * @param {string} data a body, or the file that holds it: `@orders.json`
  */
-function take(wanted, data) {
-  if (data.startsWith("@")) wanted.file = data.slice(1);
-  else wanted.body = wanted.body === null ? data : `${wanted.body}&${data}`;
+export function told({ line, headers }) {
+  return Object.entries(line ? parseCurl(line).headers : headers);
 }
 
 /**
- * Gives the value of a header, whose name may be written in any case.
+ * Tells whether a request says that its body is JSON.
  * @param {Wanted} wanted
- * @param {string} name in lower case
  */
-export function header({ headers }, name) {
-  return Object.entries(headers).find(([key]) => key.toLowerCase() === name)?.[1] ?? "";
+export function sendsJSON({ headers }) {
+  const type = Object.entries(headers).find(([name]) => name.toLowerCase() === "content-type");
+  return /\bjson\b/.test(type?.[1] ?? "");
 }
 
 /**

@@ -1,6 +1,7 @@
 // @ts-check
 
 import { count } from "./dom.js";
+import { told } from "./curl.js";
 import { Timeline, shortTime } from "./timeline.js";
 
 /** @typedef {import("./curl.js").Wanted} Wanted */
@@ -97,15 +98,15 @@ export function similar(one, other) {
 }
 
 /** @param {Wanted} wanted */
-export function keyOf({ method, path, headers, body, file }) {
-  return JSON.stringify([method, path, headers, body, file]);
+export function keyOf({ line, method, path, headers, body }) {
+  return JSON.stringify([line, method, path, headers, body]);
 }
 
 /**
- * A request in words. What JSON is sent as is no news, and left out.
+ * A request in words.
  * @param {Wanted} wanted
  */
-function titleOf({ method, path, headers }) {
-  const told = Object.entries(headers).filter(([name]) => name.toLowerCase() !== "content-type");
-  return [`${method} ${path}`, ...told.map((pair) => pair.join(": "))].join(" · ");
+function titleOf(wanted) {
+  const headers = told(wanted).map((pair) => pair.join(": "));
+  return [`${wanted.method} ${wanted.path}`, ...headers].join(" · ");
 }

@@ -1,6 +1,6 @@
 // @ts-check
 
-import { header } from "./curl.js";
+import { parseCurl, sendsJSON, told } from "./curl.js";
 import { write } from "./dom.js";
 import { addressOf } from "./source.js";
 
@@ -81,13 +81,12 @@ export class RequestForm {
    * @param {Wanted} wanted
    */
   #tell(wanted) {
-    const json = header(wanted, "content-type") === "application/json";
-    const told = Object.entries(wanted.headers)
-      .filter(([name]) => !(json && name.toLowerCase() === "content-type"));
-    const lines = told.map(([name, value]) => `\`${name}: ${value.replaceAll("`", "'")}\``);
+    const headers = told(wanted);
+    const lines = headers.map(([name, value]) => `\`${name}: ${value.replaceAll("`", "'")}\``);
     const parts = lines.length ? [`With ${lines.join(" and ")}.`] : [];
-    if (wanted.file) parts.push(`With the file \`${wanted.file}\`.`);
-    const withheld = this.#live ? told.filter(([name]) => !maySend(name)) : [];
+    const { file } = parseCurl(wanted.line);
+    if (file) parts.push(`With the file \`${file}\`.`);
+    const withheld = this.#live ? headers.filter(([name]) => !maySend(name)) : [];
     for (const [name] of withheld) {
       parts.push(`A browser lets no page set \`${name}\`: curl shows what it does.`);
     }
@@ -107,7 +106,11 @@ export class RequestForm {
     const problem = path === base.path ? "" : pathProblem(this.recipe, path);
     if (problem) return this.#refuse(this.path, problem);
     const body = this.body.readOnly ? base.body : this.body.value;
-    if (body !== base.body && /\bjson\b/.test(header(base, "content-type"))) {
+    const { file } = parseCurl(base.line);
+    if (this.#live && file && body === null) {
+      return { wanted: null, problem: `The panel cannot send \`${file}\`, which is no text: use curl.` };
+    }
+    if (body !== base.body && sendsJSON(base)) {
       try {
         JSON.parse(body ?? "");
       } catch (error) {

@@ -96,8 +96,12 @@ def recipe(*paths: str, **more: object) -> dict[str, Any]:
 
 def asked(path: str, **more: object) -> dict[str, Any]:
     """Describe a request as `live/index.json` does."""
-    plain = {"line": f"curl http://127.0.0.1:8000{path}", "method": "GET", "path": path}
-    return {**plain, "headers": {}, "body": None, "seconds": None, **more}
+    plain: dict[str, Any] = {"method": "GET", "path": path, "headers": {}}
+    asked = {"line": "", **plain, "body": None, "seconds": None, **more}
+    if not asked["line"]:
+        options = (f" -H '{k.title()}: {v}'" for k, v in asked["headers"].items())
+        asked["line"] = f"curl 'http://127.0.0.1:8000{path}'{''.join(options)}"
+    return asked
 
 
 class Gate:
@@ -418,7 +422,6 @@ def test_the_keyboard_is_enough_and_begins_with_the_controls(
     assert stops == ["lp-stop", "lp-request", "lp-path", "lp-text lp-box"]
 
 
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 CURLS = [
     ("curl -N http://h:8000", "GET", "/", {}, None),
     ("curl 'http://h:8000/a?b=c d&e'", "GET", "/a?b=c d&e", {}, None),
@@ -432,20 +435,17 @@ CURLS = [
     ),
     (
         """curl http://h:8000/a --json '{"it": "\\"s"}'""",
-        *("POST", "/a", {"Content-Type": "application/json"}, '{"it": "\\"s"}'),
+        *("POST", "/a", {}, '{"it": "\\"s"}'),
     ),
-    (
-        "curl -d a=1 --data b=2 http://h:8000/a",
-        *("POST", "/a", FORM),
-        "a=1&b=2",
-    ),
+    ("curl -d a=1 http://h:8000/a", "POST", "/a", {}, "a=1"),
+    ("curl --data 'a b' http://h:8000/a", "POST", "/a", {}, "a b"),
     (
         "curl --data-binary @f.csv -H 'content-type: text/csv' http://h:8000/a",
         *("POST", "/a", {"content-type": "text/csv"}, None),
     ),
     ("curl -F upload=@a.bin http://h:8000/a", "POST", "/a", {}, None),
     ("curl -T a.bin http://h:8000/a", "PUT", "/a", {}, None),
-    ("curl -d '' -X PATCH http://h:8000/it\\'s", "PATCH", "/it's", FORM, ""),
+    ("curl -d '' -X PATCH http://h:8000/it\\'s", "PATCH", "/it's", {}, ""),
 ]
 
 
@@ -643,9 +643,10 @@ def test_the_recording_of_an_endless_stream_says_that_the_stream_goes_on(
 
 
 def test_a_request_goes_out_as_the_index_gives_it(page: Page, site: Site) -> None:
-    headers = {"Content-Type": "application/json", "Last-Event-ID": "3"}
-    sent = {"method": "PUT", "headers": headers, "body": '{"id": 7}'}
-    site.index["gate"]["requests"] = [asked("/events", **sent)]
+    line = "curl http://127.0.0.1:8000/events -X PUT -H 'Last-Event-ID: 3' --json 7"
+    headers = {"content-type": "application/json", "last-event-id": "3"}
+    sent = asked("/events", method="PUT", headers=headers, body="7", line=line)
+    site.index["gate"]["requests"] = [sent]
     (panel,) = panels(page, site, "gate /events")
     expect(panel.locator(".lp-method")).to_have_text("PUT")
     expect(panel.locator(".lp-sent")).to_have_text("With Last-Event-ID: 3.")
@@ -656,7 +657,22 @@ def test_a_request_goes_out_as_the_index_gives_it(page: Page, site: Site) -> Non
     assert request.method == "PUT"
     assert request.headers["content-type"] == "application/json"
     assert request.headers["last-event-id"] == "3"
-    assert site.gate.bodies == [b'{"id": 7}']
+    assert site.gate.bodies == [b"7"]
+    expect(panel.locator(".lp-title code")).to_have_text(
+        "PUT /events · Last-Event-ID: 3"
+    )
+
+
+def test_a_file_that_is_no_text_is_left_to_curl(page: Page, site: Site) -> None:
+    line = "curl http://127.0.0.1:8000/text -T picture.png"
+    site.index["gate"]["requests"] = [asked("/text", method="PUT", line=line)]
+    (panel,) = panels(page, site, "gate /text")
+    expect(panel.locator(".lp-sent")).to_have_text("With the file picture.png.")
+    run(panel)
+    expect(status(panel)).to_have_text(
+        "The panel cannot send picture.png, which is no text: use curl."
+    )
+    assert site.gate.asked == []
 
 
 def test_a_header_that_a_browser_withholds_is_named(page: Page, site: Site) -> None:
