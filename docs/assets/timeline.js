@@ -143,10 +143,13 @@ export class Timeline {
     });
     const stands = this.#each === 1 ? "a square is a chunk" :
       `a square is ${this.#each.toLocaleString("en")} chunks`;
-    const spread = far > NEAR ? ", side by side where they came together" : "";
-    const largest = ` · the largest ${bytes(this.#largest)}`;
-    const hint = [stands + spread + largest, stands + spread, stands]
-      .find((text) => text.length * 5.6 < width) ?? stands;
+    const largest = `· the largest ${bytes(this.#largest)}`;
+    const hints = [`${stands} ${largest}`, stands];
+    if (far > NEAR) {
+      const spread = `${stands}, spread out where many came at once`;
+      hints.unshift(`${spread} ${largest}`, spread, `${stands}, spread out`);
+    }
+    const hint = hints.find((text) => text.length * 5.6 < width) ?? stands;
     return { drawing: drawing.join(""), pitch, hint };
   }
 }

@@ -1,4 +1,4 @@
-"""The site's own search: whoever types a symptom finds its page first."""
+"""The built site: its search leads to each symptom, its tables fit a phone."""
 
 import re
 import subprocess
@@ -150,3 +150,19 @@ def test_other_words_for_it_lead_there_too(
 def test_a_query_that_nothing_answers_finds_nothing(search: Page, query: str) -> None:
     first(search, "csv")
     assert first(search, query) == "nothing"
+
+
+def test_a_wide_table_scrolls_on_a_phone_and_keeps_its_first_column_in_sight(
+    page: Page, site: str
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"{site}recipes/csv_export/")
+    table = page.locator(".md-typeset__scrollwrap").filter(has_text="Rows/s")
+    expect(table).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    table.evaluate("box => box.scrollLeft = box.scrollWidth")
+    for cell in ("tbody tr:first-child td:first-child", "thead th:last-child"):
+        box = table.locator(cell).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
