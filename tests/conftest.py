@@ -1,5 +1,6 @@
 """What every test may ask for by name, and what a failed test shows."""
 
+import re
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,21 @@ if TYPE_CHECKING:
 
 # No clock: a busy machine must not fail a test, and each run tries the same examples.
 settings.register_profile("suite", deadline=None, derandomize=True)
+# For `python -m tests --fast`, which is run often.
+settings.register_profile("fast", settings.get_profile("suite"), max_examples=20)
 settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `--recipe csv_export` choose what belongs to one recipe."""
+    parser.addoption("--recipe", metavar="SLUG")
+
+
+@pytest.fixture(scope="session")
+def only(pytestconfig: pytest.Config) -> str | None:
+    """Give the slug of the recipe that alone is tested, if there is one."""
+    slug: str | None = pytestconfig.getoption("--recipe")
+    return slug
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +58,27 @@ def page(chromium: "Browser", page_errors: list[str]) -> Iterator["Page"]:
     assert page_errors == [], "errors in the page that the test did not expect"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the browser's tests last: Playwright keeps a loop running in this thread."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out what is not of the recipe that was asked for; sort the others.
+
+    The browser's tests come last: Playwright keeps a loop running in this thread.
+    """
+    if slug := config.getoption("--recipe"):
+        chosen = [item for item in items if _is_of(slug, item.nodeid)]
+        config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
+        items[:] = chosen
     items.sort(key=lambda item: "chromium" in getattr(item, "fixturenames", ()))
+
+
+def _is_of(slug: str, nodeid: str) -> bool:
+    file, _, name = nodeid.partition("::")
+    test, _, case = name.partition("[")
+    if test == "test_this_repository_holds_together":
+        return True
+    own_file = re.search(rf"/(test_{slug}\.py$|{slug}/)", file)
+    return bool(own_file or slug in re.split("[]-]", case))
 
 
 @pytest.hookimpl(wrapper=True)
