@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+from cookbook.catalog import ROOT
 from tests.kit import servers
+from tests.kit.docs import mkdocs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -30,6 +33,15 @@ def only(pytestconfig: pytest.Config) -> str | None:
     """Give the slug of the recipe that alone is tested, if there is one."""
     slug: str | None = pytestconfig.getoption("--recipe")
     return slug
+
+
+@pytest.fixture(scope="session")
+def built_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site of this repository once, strictly; tests only read it, or copy."""
+    target = tmp_path_factory.mktemp("site")
+    done = mkdocs(ROOT, target)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return target
 
 
 @pytest.fixture(scope="session")
