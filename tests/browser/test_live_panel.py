@@ -437,6 +437,10 @@ CURLS = [
         """curl http://h:8000/a --json '{"it": "\\"s"}'""",
         *("POST", "/a", {}, '{"it": "\\"s"}'),
     ),
+    (
+        'curl -X POST -H "X-Say: \\"hi\\" \\\\ you" http://h:8000/a',
+        *("POST", "/a", {"X-Say": '"hi" \\ you'}, None),
+    ),
     ("curl -d a=1 http://h:8000/a", "POST", "/a", {}, "a=1"),
     ("curl --data 'a b' http://h:8000/a", "POST", "/a", {}, "a b"),
     (
@@ -823,11 +827,28 @@ def test_the_answer_of_a_token_stream_grows_as_text(page: Page, site: Site) -> N
         site.gate.make(token(piece))
         expect(answer).to_have_text(grown)
         assert site.gate.left.is_set() is False
-    site.gate.make("event: failed\ndata: {}\n\n", None)
+    site.gate.make('event: failed\ndata: {"text": "no"}\n\n', None)
     expect(status(panel)).to_contain_text("The last event was failed.")
+    expect(answer).to_have_text(grown)
     panel.get_by_role("button", name="events").click()
     expect(panel.locator("tbody tr")).to_have_count(5)
     expect(answer).to_be_hidden()
+
+
+def test_a_stream_of_other_events_has_no_text_after_one_of_tokens(
+    page: Page, site: Site
+) -> None:
+    (panel,) = panels(page, site, "gate /events")
+    run(panel)
+    site.gate.make(token("Tea"), None)
+    expect(panel.get_by_role("region", name="Answer")).to_have_text("Tea")
+    expect(panel).to_have_attribute("data-state", "done")
+    panel.get_by_label("Path and query").fill("/events?other")
+    run(panel)
+    site.gate.make("data: a\n\n", None)
+    expect(panel.locator("tbody tr")).to_have_count(1)
+    expect(panel.locator("tbody tr")).to_be_visible()
+    expect(panel.get_by_role("button", name="text")).to_be_hidden()
 
 
 def test_an_event_named_token_without_a_text_is_only_an_event(
@@ -880,6 +901,7 @@ def test_every_chunk_of_one_moment_is_drawn(page: Page, static_site: Site) -> No
     expect(timeline).to_have_attribute("data-bars", "500")
     expect(timeline.locator("text").first).to_contain_text("a square is a chunk")
     assert squares(panel) == 500
+    assert_inside(panel)
     name = re.compile(r"Timeline: 500 chunks in 1 s")
     expect(panel.get_by_role("img")).to_have_accessible_name(name)
 
@@ -896,11 +918,20 @@ def test_chunks_that_come_at_the_end_are_piled_up_before_it(
     run(panel)
     expect(panel).to_have_attribute("data-state", "done")
     assert squares(panel) == 900
-    box = panel.locator(".lp-bars").bounding_box()
-    whole = panel.locator(".lp-timeline").bounding_box()
-    assert box is not None
-    assert whole is not None
-    assert box["x"] + box["width"] <= whole["x"] + whole["width"]
+    assert_inside(panel)
+
+
+def assert_inside(panel: Locator) -> None:
+    """Check that no bar leaves the plot, which is 64 px high."""
+    x, width, height, all_of_it = panel.locator(".lp-bars").evaluate(
+        """bars => {
+          const { x, width, height } = bars.getBBox();
+          return [x, width, height, bars.ownerSVGElement.clientWidth];
+        }"""
+    )
+    assert height <= 64
+    assert x >= 0
+    assert x + width <= all_of_it
 
 
 def squares(panel: Locator) -> int:
@@ -972,6 +1003,10 @@ def test_thousands_of_chunks_and_events_leave_a_small_page(
     expect(fact(panel, "events")).to_have_text("20,000")
     assert panel.locator("tbody tr").count() <= 500
     assert len(panel.locator(".lp-bars").get_attribute("d") or "") < 10_000
+    assert squares(panel) == 2500
+    expect(panel.locator(".lp-timeline text").first).to_contain_text(
+        "a square is 8 chunks"
+    )
 
 
 def test_two_panels_do_not_disturb_each_other(page: Page, site: Site) -> None:
