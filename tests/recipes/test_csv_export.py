@@ -217,6 +217,11 @@ def test_any_other_cell_stays_as_it_is(cell: str) -> None:
     assert as_text(cell) == cell
 
 
+def test_a_cell_without_a_sign_is_not_even_taken_apart() -> None:
+    cell = "O'Brien, Pat; honey\n(two jars)"
+    assert as_text(cell) is cell
+
+
 def test_an_apostrophe_is_all_that_is_added() -> None:
     assert as_text("=1;x,-2").replace("'", "") == "=1;x,-2"
 
