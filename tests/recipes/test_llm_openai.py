@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, cast, get_args
 
+import anyio
 import httpx2
 import openai
 import pytest
@@ -699,6 +700,17 @@ def test_the_providers_stream_is_closed_before_the_request_is_over(
         run = play(scenario, stall_at=stall_at, cancel_at=4)
     assert "closed" in run.before(run.journal[-1])
     assert provider.wait(1).hung_up_after == made
+
+
+@pytest.mark.usefixtures("noted_close")
+def test_a_stalled_client_that_leaves_leaves_a_harmless_traceback_in_the_log(
+    play: Play, provider: scripted.Provider
+) -> None:
+    provider.go(19)
+    run = play("at-once", stall_at=4, disconnect_at=4)
+    assert isinstance(run.error, ExceptionGroup)
+    assert isinstance(run.error.exceptions[0], anyio.BrokenResourceError)
+    assert "closed" in run.before("raised ExceptionGroup")
 
 
 @pytest.mark.usefixtures("noted_close")
