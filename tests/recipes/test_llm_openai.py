@@ -6,13 +6,14 @@ import inspect
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar, cast, get_args
 
 import anyio
 import httpx2
 import openai
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
@@ -23,6 +24,7 @@ from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
 from openai.types.shared import chat_model
 from pydantic import BaseModel
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.types import Message, Receive
 
 from cookbook import catalog
 from cookbook.llm import scripted, wire
@@ -285,10 +287,12 @@ class Fake:
         self.headers: dict[str, str] = {}
         self.error: Exception | None = None
         self.asked = 0
+        self.key = ""
 
-    async def respond(self, _: httpx2.Request) -> httpx2.Response:
+    async def respond(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
         self.asked += 1
+        self.key = request.headers["authorization"]
         return httpx2.Response(self.status, headers=self.headers, content=self.pieces())
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -472,6 +476,17 @@ def test_what_cannot_be_read_is_failed_and_its_words_go_nowhere(
     assert CANARY not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("length", "end"), [(1_000_000, "done"), (1_000_001, "failed")]
+)
+def test_a_token_has_at_most_a_million_characters(
+    fake: Fake, length: int, end: str
+) -> None:
+    path = ("choices", 0, "delta", "content")
+    fake.body = framed(CHUNKS[0], replaced(CHUNKS[1], path, "x" * length), CHUNKS[3])
+    assert check(drive(llm_openai.app, ASK)) == end
+
+
 def test_fields_that_nobody_knows_are_not_passed_on(fake: Fake) -> None:
     usage = copy.deepcopy(CHUNKS[4])
     usage["usage"]["secret"] = CANARY
@@ -600,7 +615,10 @@ def test_a_bad_prompt_is_refused_and_costs_nothing(
     with TestClient(llm_openai.app) as client:
         assert client.get("/answer", params={"prompt": prompt}).status_code == 422
         assert client.get("/answer").status_code == 422
-    assert provider.requests() == []
+        assert provider.requests() == []
+        assert client.get("/answer", params={"prompt": "?"}).status_code == 200
+        assert client.get("/answer", params={"prompt": "x" * 2000}).status_code == 200
+    assert len(provider.requests()) == 2
 
 
 def test_an_answer_that_met_its_limit_is_done_and_says_so() -> None:
@@ -657,6 +675,17 @@ def test_the_sdk_knows_the_model_and_does_not_call_it_deprecated() -> None:
     assert llm_openai.DEFAULT_MODEL in get_args(ChatModel)
     assert f'"{llm_openai.DEFAULT_MODEL}"' in known
     assert f'"{llm_openai.DEFAULT_MODEL}"' not in deprecated
+
+
+def test_the_key_is_sent_to_the_provider(fake: Fake) -> None:
+    drive(llm_openai.app, ASK)
+    assert fake.key == f"Bearer {KEY}"
+
+
+def test_the_page_names_the_model_and_the_silence() -> None:
+    page = (catalog.ROOT / "docs/recipes/llm_openai.md").read_text("utf-8")
+    assert f"`{llm_openai.DEFAULT_MODEL}`" in page
+    assert f"within {llm_openai.SILENCE:g} seconds" in page
 
 
 def test_the_key_is_in_no_response_and_in_no_log(
@@ -741,6 +770,43 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provid
     scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + SILENT, "utf-8")
     with scripted.running(scenarios) as provider:
         yield provider
+
+
+async def never() -> Message:
+    """Give nothing: the client stays, or the provider is silent."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def gone() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def opened(receive: Receive) -> list[str]:
+    """Open one answer; name the tasks that are left once it has begun, or failed."""
+    async with llm_openai.lifespan(llm_openai.app) as state:
+        request = Request({"type": "http", "state": state}, receive)
+        chunks = cast(Any, llm_openai.open_chunks(request, "Why?"))
+        async with aclosing(chunks):
+            with suppress(HTTPException):
+                await anext(chunks)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return [repr(task.get_coro()) for task in asyncio.all_tasks()]
+
+
+def test_once_the_answer_has_begun_nobody_watches_for_the_client(fake: Fake) -> None:
+    left = asyncio.run(opened(never))
+    assert fake.asked == 1
+    assert len(left) == 1, left
+
+
+def test_once_the_client_has_left_nobody_asks_the_provider(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "respond", lambda _: never())
+    left = asyncio.run(opened(gone))
+    assert len(left) == 1, left
 
 
 def plain(app: FastAPI) -> FastAPI:
