@@ -5,6 +5,7 @@ import copy
 import inspect
 import json
 import logging
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar, cast, get_args
@@ -461,7 +462,10 @@ def test_what_cannot_be_read_is_failed_and_its_words_go_nowhere(
 ) -> None:
     body, retryable = ODD[odd]
     fake.body = framed(*CHUNKS[:2]) + body + GOOD
-    run = drive(llm_openai.app, ASK)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        run = drive(llm_openai.app, ASK)
+    assert CANARY not in str([str(warning.message) for warning in warned])
     assert check(run) == "failed"
     assert last(run)[1] == {
         "type": "provider",
