@@ -648,12 +648,13 @@ def test_an_answer_that_met_its_limit_is_done_and_says_so() -> None:
 
 
 def test_without_a_key_or_a_provider_it_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     run = drive(llm_openai.app, ASK)
     sentence = "No model: run `cookbook llm`, or set OPENAI_API_KEY."
+    assert fake.asked == 0
     assert (run.status, json.loads(run.body)) == (503, {"detail": sentence})
 
 
