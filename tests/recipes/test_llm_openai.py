@@ -5,13 +5,16 @@ import copy
 import inspect
 import json
 import logging
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar, cast, get_args
 
+import anyio
 import httpx2
 import openai
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
@@ -22,6 +25,7 @@ from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
 from openai.types.shared import chat_model
 from pydantic import BaseModel
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.types import Message, Receive
 
 from cookbook import catalog
 from cookbook.llm import scripted, wire
@@ -284,10 +288,12 @@ class Fake:
         self.headers: dict[str, str] = {}
         self.error: Exception | None = None
         self.asked = 0
+        self.key = ""
 
-    async def respond(self, _: httpx2.Request) -> httpx2.Response:
+    async def respond(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
         self.asked += 1
+        self.key = request.headers["authorization"]
         return httpx2.Response(self.status, headers=self.headers, content=self.pieces())
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -456,7 +462,10 @@ def test_what_cannot_be_read_is_failed_and_its_words_go_nowhere(
 ) -> None:
     body, retryable = ODD[odd]
     fake.body = framed(*CHUNKS[:2]) + body + GOOD
-    run = drive(llm_openai.app, ASK)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        run = drive(llm_openai.app, ASK)
+    assert CANARY not in str([str(warning.message) for warning in warned])
     assert check(run) == "failed"
     assert last(run)[1] == {
         "type": "provider",
@@ -469,6 +478,17 @@ def test_what_cannot_be_read_is_failed_and_its_words_go_nowhere(
     assert "Broke off: <class " in caplog.text
     assert "recipes/llm_openai.py" in caplog.text
     assert CANARY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("length", "end"), [(1_000_000, "done"), (1_000_001, "failed")]
+)
+def test_a_token_has_at_most_a_million_characters(
+    fake: Fake, length: int, end: str
+) -> None:
+    path = ("choices", 0, "delta", "content")
+    fake.body = framed(CHUNKS[0], replaced(CHUNKS[1], path, "x" * length), CHUNKS[3])
+    assert check(drive(llm_openai.app, ASK)) == end
 
 
 def test_fields_that_nobody_knows_are_not_passed_on(fake: Fake) -> None:
@@ -599,7 +619,10 @@ def test_a_bad_prompt_is_refused_and_costs_nothing(
     with TestClient(llm_openai.app) as client:
         assert client.get("/answer", params={"prompt": prompt}).status_code == 422
         assert client.get("/answer").status_code == 422
-    assert provider.requests() == []
+        assert provider.requests() == []
+        assert client.get("/answer", params={"prompt": "?"}).status_code == 200
+        assert client.get("/answer", params={"prompt": "x" * 2000}).status_code == 200
+    assert len(provider.requests()) == 2
 
 
 def test_an_answer_that_met_its_limit_is_done_and_says_so() -> None:
@@ -625,12 +648,13 @@ def test_an_answer_that_met_its_limit_is_done_and_says_so() -> None:
 
 
 def test_without_a_key_or_a_provider_it_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     run = drive(llm_openai.app, ASK)
     sentence = "No model: run `cookbook llm`, or set OPENAI_API_KEY."
+    assert fake.asked == 0
     assert (run.status, json.loads(run.body)) == (503, {"detail": sentence})
 
 
@@ -656,6 +680,17 @@ def test_the_sdk_knows_the_model_and_does_not_call_it_deprecated() -> None:
     assert llm_openai.DEFAULT_MODEL in get_args(ChatModel)
     assert f'"{llm_openai.DEFAULT_MODEL}"' in known
     assert f'"{llm_openai.DEFAULT_MODEL}"' not in deprecated
+
+
+def test_the_key_is_sent_to_the_provider(fake: Fake) -> None:
+    drive(llm_openai.app, ASK)
+    assert fake.key == f"Bearer {KEY}"
+
+
+def test_the_page_names_the_model_and_the_silence() -> None:
+    page = (catalog.ROOT / "docs/recipes/llm_openai.md").read_text("utf-8")
+    assert f"`{llm_openai.DEFAULT_MODEL}`" in page
+    assert f"within {llm_openai.SILENCE:g} seconds" in page
 
 
 def test_the_key_is_in_no_response_and_in_no_log(
@@ -702,6 +737,17 @@ def test_the_providers_stream_is_closed_before_the_request_is_over(
 
 
 @pytest.mark.usefixtures("noted_close")
+def test_a_stalled_client_that_leaves_leaves_a_harmless_traceback_in_the_log(
+    play: Play, provider: scripted.Provider
+) -> None:
+    provider.go(19)
+    run = play("at-once", stall_at=4, disconnect_at=4)
+    assert isinstance(run.error, ExceptionGroup)
+    assert isinstance(run.error.exceptions[0], anyio.BrokenResourceError)
+    assert "closed" in run.before("raised ExceptionGroup")
+
+
+@pytest.mark.usefixtures("noted_close")
 def test_a_block_inside_the_generator_does_not_close_it_for_a_slow_client(
     provider: scripted.Provider,
 ) -> None:
@@ -729,6 +775,43 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provid
     scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + SILENT, "utf-8")
     with scripted.running(scenarios) as provider:
         yield provider
+
+
+async def never() -> Message:
+    """Give nothing: the client stays, or the provider is silent."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def gone() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def opened(receive: Receive) -> list[str]:
+    """Open one answer; name the tasks that are left once it has begun, or failed."""
+    async with llm_openai.lifespan(llm_openai.app) as state:
+        request = Request({"type": "http", "state": state}, receive)
+        chunks = cast(Any, llm_openai.open_chunks(request, "Why?"))
+        async with aclosing(chunks):
+            with suppress(HTTPException):
+                await anext(chunks)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return [repr(task.get_coro()) for task in asyncio.all_tasks()]
+
+
+def test_once_the_answer_has_begun_nobody_watches_for_the_client(fake: Fake) -> None:
+    left = asyncio.run(opened(never))
+    assert fake.asked == 1
+    assert len(left) == 1, left
+
+
+def test_once_the_client_has_left_nobody_asks_the_provider(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "respond", lambda _: never())
+    left = asyncio.run(opened(gone))
+    assert len(left) == 1, left
 
 
 def plain(app: FastAPI) -> FastAPI:
