@@ -15,7 +15,8 @@ from typing import Any, get_args
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -462,6 +463,44 @@ def test_it_is_closed_too_when_a_slow_client_leaves_whose_chunk_nobody_takes(
     after = run.journal[run.journal.index("disconnect") :]
     assert after == ["disconnect", "closed", "returned"]
     assert llm_chat.open_streams == []
+
+
+def test_behind_a_base_http_middleware_streams_are_cancelled_and_polling_is_blind() -> (
+    None
+):
+    app = FastAPI()
+    polling = threading.Event()
+
+    @app.middleware("http")
+    async def passed_on(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        return await call_next(request)
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[str]:
+            try:
+                yield "x"
+                await asyncio.Event().wait()
+            finally:
+                note("cancelled")
+
+        return StreamingResponse(pieces())
+
+    @app.get("/poll")
+    async def poll(request: Request) -> bool:
+        found = False
+        polling.set()
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+            found = found or await request.is_disconnected()
+        note(f"has seen it leave: {found}")
+        return found
+
+    assert "cancelled" in drive(app, "/stream", disconnect_at=1).before("returned")
+    run = drive(app, "/poll", leave_after=lambda: polling.wait(5))
+    assert "has seen it leave: False" in run.journal
 
 
 def test_it_is_closed_when_the_server_gives_the_request_up(
