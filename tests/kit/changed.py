@@ -28,8 +28,6 @@ def changed(folder: Path, slug: str, old: str, new: str, *, file: str = "") -> P
     )
     path = target / (file or f"{slug}.py")
     source = path.read_text("utf-8")
-    assert source.count(old) == 1, (
-        f"{path.name} holds {old!r} {source.count(old)} times"
-    )
+    assert source.count(old) == 1, f"{path.name} holds {old!r} {source.count(old)} times"
     path.write_text(source.replace(old, new), "utf-8")
     return folder
