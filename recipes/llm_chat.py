@@ -143,8 +143,8 @@ async def answer(chunks: AsyncIterator[Any], asked_at: float) -> Events:
     try:
         while True:
             # A deadline is for one await, and never held across a yield: PEP 789.
-            async with asyncio.timeout_at(min(due, asked_at + TOTAL)):
-                chunk = await anext(chunks, None)
+            patience = min(due, asked_at + TOTAL) - asyncio.get_running_loop().time()
+            chunk = await asyncio.wait_for(anext(chunks, None), patience)
             if chunk is None:
                 break
             tokens = getattr(chunk.usage, "completion_tokens", tokens)

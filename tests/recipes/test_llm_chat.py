@@ -15,13 +15,16 @@ from typing import Any, get_args
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai import AsyncOpenAI
 from openai.types import ChatModel
 from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.chat_completion_chunk import Choice
+from starlette.types import Message, Receive, Scope, Send
 
 from cookbook.llm import scripted
 from recipes import llm_chat
@@ -181,10 +184,15 @@ FAULTS: list[tuple[str, int, dict[str, Any]]] = [
 
 
 @pytest.fixture
-def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the wait for the first token and for the next."""
-    monkeypatch.setattr(llm_chat, "FIRST", 0.3)
-    monkeypatch.setattr(llm_chat, "IDLE", 0.1)
+def short_deadlines(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shorten the wait for the tokens, but only if nothing else ends it."""
+    calls = getattr(request.node, "callspec", None)
+    name = calls.params.get("name", "stall") if calls else "stall"
+    if name.startswith("stall"):
+        monkeypatch.setattr(llm_chat, "FIRST", 0.5)
+        monkeypatch.setattr(llm_chat, "IDLE", 0.1)
 
 
 @pytest.mark.usefixtures("provider", "short_deadlines")
@@ -248,17 +256,6 @@ def test_each_status_of_the_provider_has_one_of_ours(
     wired(monkeypatch, theirs, b'{"error": {"message": "secret"}}')
     run = ask()
     assert (run.status, json.loads(run.body)) == (ours, {"detail": words})
-
-
-@pytest.mark.usefixtures("provider")
-def test_the_total_deadline_ends_an_answer_that_never_pauses(
-    monkeypatch: pytest.MonkeyPatch, scenario: Choose
-) -> None:
-    scenario("long")
-    monkeypatch.setattr(llm_chat, "TOTAL", 0.2)
-    *tokens, last = events(ask())
-    assert last == ("failed", SLOW)
-    assert len(tokens) < 1000
 
 
 @pytest.mark.usefixtures("short_deadlines")
@@ -442,6 +439,28 @@ def test_whatever_a_provider_sends_ends_in_done_or_failed(
         assert whole.status in {502, 504}
 
 
+class Eager(Stub):
+    """A provider whose next token is always there already."""
+
+    async def __anext__(self) -> ChatCompletionChunk:
+        choice = {"index": 0, "delta": {"content": "a"}}
+        return ChatCompletionChunk.model_construct(
+            choices=[Choice.model_validate(choice)], usage=None
+        )
+
+
+def test_the_total_deadline_ends_an_answer_that_never_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(llm_chat, "TOTAL", 0.2)
+    stubbed(monkeypatch, lambda: Eager(1))
+    run = ask()
+    *tokens, last = events(run)
+    assert last == ("failed", SLOW)
+    assert tokens
+    assert "closed" in run.journal
+
+
 @pytest.mark.parametrize("at", [0, 2])
 def test_the_stream_of_the_provider_is_closed_when_the_client_leaves(
     at: int, monkeypatch: pytest.MonkeyPatch
@@ -462,6 +481,44 @@ def test_it_is_closed_too_when_a_slow_client_leaves_whose_chunk_nobody_takes(
     after = run.journal[run.journal.index("disconnect") :]
     assert after == ["disconnect", "closed", "returned"]
     assert llm_chat.open_streams == []
+
+
+def test_behind_a_base_http_middleware_streams_are_cancelled_and_polling_is_blind() -> (
+    None
+):
+    app = FastAPI()
+    polling = threading.Event()
+
+    @app.middleware("http")
+    async def passed_on(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        return await call_next(request)
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[str]:
+            try:
+                yield "x"
+                await asyncio.Event().wait()
+            finally:
+                note("cancelled")
+
+        return StreamingResponse(pieces())
+
+    @app.get("/poll")
+    async def poll(request: Request) -> bool:
+        found = False
+        polling.set()
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+            found = found or await request.is_disconnected()
+        note(f"has seen it leave: {found}")
+        return found
+
+    assert "cancelled" in drive(app, "/stream", disconnect_at=1).before("returned")
+    run = drive(app, "/poll", leave_after=lambda: polling.wait(5))
+    assert "has seen it leave: False" in run.journal
 
 
 def test_it_is_closed_when_the_server_gives_the_request_up(
@@ -739,10 +796,10 @@ def test_a_provider_that_sends_no_status_is_given_up(
     assert llm_chat.open_streams == []
 
 
-def again() -> ModuleType:
+def again(path: Path = Path(llm_chat.__file__)) -> ModuleType:
     """Load the recipe once more, with the environment as it is now."""
     module = ModuleType("again")
-    module.__file__ = llm_chat.__file__
+    module.__file__ = str(path)
     code = Path(llm_chat.__file__).read_text("utf-8")
     exec(compile(code, llm_chat.__file__, "exec"), module.__dict__)  # noqa: S102
     return module
@@ -813,6 +870,97 @@ def test_the_page_lets_only_its_own_scripts_run_and_asks_no_other_host(
     assert "connect-src 'self'" in first
     assert "unsafe" not in first
     assert "//" not in re.sub(r"(?m)^ *//.*|[;{,] //.*|https\?", "", first)
+
+
+def test_its_limits_are_those_that_the_page_names() -> None:
+    assert (llm_chat.FIRST, llm_chat.IDLE, llm_chat.TOTAL) == (30, 15, 120)
+    assert llm_chat.STREAMS == 3
+
+
+@pytest.mark.parametrize("limit", [1, 1000])
+def test_a_client_may_ask_for_one_token_or_a_thousand(
+    limit: int, client: TestClient
+) -> None:
+    asked = {**QUESTION, "max_tokens": limit}
+    assert client.post("/chat", json=asked).status_code == 200
+
+
+@pytest.mark.usefixtures("provider")
+def test_without_a_limit_of_its_own_a_client_gets_five_hundred_tokens(
+    scenario: Choose,
+) -> None:
+    scenario("long")
+    assert json.loads(ask("/chat").body)["tokens"] == 500
+
+
+EDGES = [
+    (CHUNKS, "done"),
+    ([CHUNKS[0], {"choices": [{"delta": {}, "finish_reason": "x" * 100}]}], "done"),
+    ([CHUNKS[0], {"choices": [{"delta": {}, "finish_reason": "x" * 101}]}], "failed"),
+    ([*CHUNKS[:3], {"choices": [], "usage": {"completion_tokens": 0}}], "done"),
+    ([*CHUNKS[:3], {"choices": [], "usage": {"completion_tokens": -1}}], "failed"),
+    ([*CHUNKS[:3], {"choices": [], "usage": {"completion_tokens": 10**6}}], "done"),
+    ([*CHUNKS[:3], {"choices": [], "usage": {"completion_tokens": 10**6 + 1}}], None),
+    ([{"choices": [{"delta": {"content": "x" * 10**6}}]}, *CHUNKS[2:]], "done"),
+    ([{"choices": [{"delta": {"content": "x" * (10**6 + 1)}}]}, *CHUNKS[2:]], None),
+    ([*CHUNKS, {"choices": [{"delta": {}, "finish_reason": None}]}], "done"),
+    ([CHUNKS[2]], "done"),
+]
+
+
+@pytest.mark.parametrize(("chunks", "last"), EDGES, ids=range(len(EDGES)))
+def test_what_is_read_from_a_provider_has_its_limits(
+    chunks: list[Any], last: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wired(monkeypatch, 200, frame(chunks))
+    assert events(ask())[-1][0] == (last or "failed")
+
+
+@pytest.mark.usefixtures("provider")
+def test_the_sdk_gets_the_key_and_asks_only_once(
+    provider: scripted.Provider, scenario: Choose
+) -> None:
+    scenario("rate-limited-once")
+    with TestClient(llm_chat.app) as client:
+        assert client.app_state["client"].api_key == CANARY
+        assert client.post("/chat", json=QUESTION).status_code == 429
+    assert len(provider.requests()) == 1
+
+
+def test_a_client_without_an_address_is_answered_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stubbed(monkeypatch, lambda: Stub(2))
+
+    async def over_a_unix_socket(scope: Scope, receive: Receive, send: Send) -> None:
+        await llm_chat.app({**scope, "client": None}, receive, send)
+
+    run = drive(over_a_unix_socket, "/chat", method="POST", headers=JSON, body=BODY)
+    assert run.status == 200
+
+
+def test_what_is_done_for_a_client_that_has_left_ends_as_nginx_says_it() -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def wait() -> None:
+        async with llm_chat.unless_left(Request({"type": "http"}, receive)):
+            await asyncio.Event().wait()
+
+    with pytest.raises(HTTPException) as left:
+        asyncio.run(wait())
+    assert left.value.status_code == 499
+
+
+def test_the_file_can_be_copied_alone(tmp_path: Path) -> None:
+    module = again(tmp_path / "llm_chat.py")
+    with TestClient(module.app) as client:
+        assert client.get("/health").status_code == 200
+
+
+def test_the_page_is_no_part_of_the_api(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert paths.keys() == {"/health", "/chat", "/chat/stream"}
 
 
 def test_the_two_libraries_are_those_that_were_published(client: TestClient) -> None:
