@@ -40,7 +40,7 @@ from tests.kit.servers import need
 pytestmark = pytest.mark.timeout(180)
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
-LAB = 30  # seconds, the limit of a wait for JupyterLab; it imports a lot
+LAB = 60  # seconds, the limit of a wait for JupyterLab; it imports a lot
 LAB_URL = re.compile(r"(http://127\.0\.0\.1:\d+)/lab\?token=(\w+)")
 LARGEST = 150_000  # bytes
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|Users)\b|\b[A-Z]:\\")
