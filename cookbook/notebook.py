@@ -226,6 +226,9 @@ def lab(folder: Path, *, browser: bool) -> None:
     options = ["--ip=127.0.0.1", "--log-level=ERROR", "--LabApp.log_level=ERROR"]
     # Ctrl-C would ask whether it is meant.
     options.append("--ServerApp.answer_yes=True")
+    # It would look for a new version of itself, elsewhere.
+    never = "jupyterlab.NeverCheckForUpdate"
+    options.append(f"--LabApp.check_for_updates_class={never}")
     if not browser:
         options.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:

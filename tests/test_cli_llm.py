@@ -397,7 +397,8 @@ def test_ctrl_c_ends_the_command_and_the_model() -> None:
     port = free_port()
     command = [sys.executable, "-u", "-m", "cookbook.cli", "llm"]
     with servers.serve([*command, "--port", str(port)], port) as server:
-        server.expect("Ctrl-C stops it")
+        # The port accepts before the model is loaded.
+        until(lambda: "Ctrl-C stops it" in server.output())
         children = psutil.Process(server.process.pid).children(recursive=True)
         server.signal(signal.SIGINT)
         assert server.wait() == 0

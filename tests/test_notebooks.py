@@ -40,7 +40,7 @@ from tests.kit.servers import need
 pytestmark = pytest.mark.timeout(180)
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
-LAB = 30  # seconds, the limit of a wait for JupyterLab; it imports a lot
+LAB = 60  # seconds, the limit of a wait for JupyterLab; it imports a lot
 LAB_URL = re.compile(r"(http://127\.0\.0\.1:\d+)/lab\?token=(\w+)")
 LARGEST = 150_000  # bytes
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|Users)\b|\b[A-Z]:\\")
@@ -542,6 +542,11 @@ def test_open_serves_copies_in_jupyterlab_and_touches_no_tracked_file(
     gone, alive = psutil.wait_procs(kernels, timeout=5)
     assert (len(gone) > 0, alive) == (True, [])
     assert git(tree, "status", "--porcelain") == ""
+
+
+def test_the_page_lists_every_notebook() -> None:
+    page = (ROOT / "docs/notebooks.md").read_text("utf-8")
+    assert re.findall(r"^\| \*\*(\w+)\*\* \|", page, re.M) == [p.stem for p in PATHS]
 
 
 def test_without_a_command_it_says_what_there_is(

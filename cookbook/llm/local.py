@@ -19,6 +19,7 @@ import importlib
 import importlib.util
 import os
 import platform
+import select
 import subprocess
 import sys
 import tempfile
@@ -174,21 +175,30 @@ def _serve(port: int) -> None:
     threading.Event().wait()
 
 
-def _end_with_parent() -> NoReturn:
-    """Wait until the parent is gone, however it ended, and end this process.
+def _end_with_parent() -> None:
+    """Let the system end this process as soon as the parent is gone, however it ended.
 
-    The system closes the pipe behind standard input even if the parent was killed.
+    When the last writer of the pipe behind standard input is gone, Linux sends SIGIO
+    (fcntl(2), O_ASYNC), which ends a process that does not handle it. A thread that
+    reads would come too late: loading holds Python's lock, for seconds if the machine
+    is busy.
     """
-    sys.stdin.read()
-    os._exit(0)
+    import fcntl  # Windows has none; the model does not run there.
+
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    pipe = select.poll()
+    pipe.register(0, select.POLLHUP)
+    if pipe.poll(0):
+        os._exit(0)  # The parent was gone before the signal was asked for.
 
 
 def main() -> NoReturn:
     """Be the model's process."""
     # llama.cpp's destructor waits for its clients, and one that does not read would
-    # keep this process for ever. `os._exit` calls no destructor.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # keep this process for ever. `os._exit` and SIGIO call no destructor.
     try:
+        _end_with_parent()
         _serve(int(sys.argv[1]))
     except BaseException:
         traceback.print_exc()

@@ -169,12 +169,13 @@ class Request:
 
 def table(requests: Sequence[Request]) -> str:
     """Write the record for people, a line a request."""
-    rows = [("request", "path", "model", "scenario", "stream", "tokens", "ended")]
+    rows = [("request", "ended", "tokens", "model", "scenario", "stream", "path")]
     for request in requests:
-        stream = "yes" if request.stream else "no"
-        asked = request.path, in_a_row(request.model), request.scenario, stream
         ended = request.ended or "still open"
-        rows.append((str(request.id), *asked, str(request.tokens_made), ended))
+        asked = in_a_row(request.model), request.scenario
+        stream = "yes" if request.stream else "no"
+        made = str(request.tokens_made)
+        rows.append((str(request.id), ended, made, *asked, stream, request.path))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows]
     return "".join(lines)

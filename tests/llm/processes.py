@@ -7,6 +7,7 @@ from collections.abc import Callable
 import psutil
 
 from cookbook.llm import local
+from tests.kit.servers import POLL
 
 
 def child_of(parent: subprocess.Popen[str]) -> psutil.Process:
@@ -21,6 +22,7 @@ def until(come: Callable[[], bool]) -> None:
     limit = time.monotonic() + local.START
     while not come():
         assert time.monotonic() < limit, f"{come} did not come true"
+        time.sleep(POLL)
 
 
 def has_mapped(ending: str) -> Callable[[psutil.Process], bool]:
