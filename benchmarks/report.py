@@ -231,7 +231,10 @@ def write(report: Report, why: Mapping[str, str], folder: Path) -> list[Path]:
     """Write a report and what pages show of it; give the paths of the three files."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"{report.slug}.json"
-    text = json.dumps(asdict(report), indent=2, ensure_ascii=False)
+    data = asdict(report)
+    for shown, target in zip(data["targets"], report.targets, strict=True):
+        shown["met"] = target.met
+    text = json.dumps(data, indent=2, ensure_ascii=False)
     kept.write_text(f"{text}\n", "utf-8")
     return [kept, *render(report, why, folder)]
 
@@ -253,6 +256,8 @@ def read(kept: Path) -> Report:
     for result in data["results"]:
         result["rounds"] = [Sample(**sample) for sample in result["rounds"]]
     data["results"] = [Result(**result) for result in data["results"]]
+    for target in data["targets"]:
+        del target["met"]  # It follows from the others.
     data["targets"] = [Target(**target) for target in data["targets"]]
     data["memory"] = data["memory"] and Memory(**data["memory"])
     return Report(**data)

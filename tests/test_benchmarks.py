@@ -415,7 +415,10 @@ def test_a_promise_that_is_missed_without_a_reason_fails_the_run(
     assert main(["plain_text", "--out", str(tmp_path)]) == 1
     assert f"Missed: {FAST.promise}. Say in `why` of" in capsys.readouterr().out
     # What took half an hour to measure is not lost.
-    assert read(tmp_path / "plain_text.json").targets == [FAST, SMALL]
+    kept = tmp_path / "plain_text.json"
+    assert read(kept).targets == [FAST, SMALL]
+    told = json.loads(kept.read_text("utf-8"))["targets"]
+    assert [target["met"] for target in told] == [False, True]
 
 
 KEPT = sorted(PUBLISHED.glob("*.json"))
