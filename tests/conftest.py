@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # No clock: a busy machine must not fail a test, and each run tries the same examples.
 settings.register_profile("suite", deadline=None, derandomize=True)
-# For `python -m tests --fast`, which is run often.
-settings.register_profile("fast", settings.get_profile("suite"), max_examples=20)
 settings.load_profile("suite")
 
 

@@ -36,10 +36,9 @@ def test_it_runs_lint_types_and_all_tests_and_asks_for_the_coverage() -> None:
     assert everything.last(folder)[-1].command == ["coverage", "report"]
 
 
-def test_the_fast_part_has_fewer_tests_and_fewer_examples() -> None:
+def test_the_fast_part_is_a_part_of_the_tests() -> None:
     command = suite.plan(fast=True, recipe=None).first(Path("folder"))[0].command
     assert command[-len(suite.FAST) :] == suite.FAST
-    assert "--hypothesis-profile=fast" in command
 
 
 def test_a_recipe_has_its_own_files_and_its_case_of_the_tests_for_all() -> None:
