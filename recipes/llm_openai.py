@@ -28,7 +28,7 @@ from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel, Field
 
-DEFAULT_MODEL = "gpt-5.6-luna"  # OpenAI's cheapest; OPENAI_MODEL names another one
+DEFAULT_MODEL = "gpt-5.4-nano"  # a small one; OPENAI_MODEL names another
 SILENCE = 30.0  # seconds that the provider may be silent, before and in its answer
 
 # With a limit Pydantic also refuses half a surrogate pair, which UTF-8 cannot hold.
