@@ -47,7 +47,7 @@ from openai import (
 from pydantic import BaseModel, Field
 from starlette.types import Message, Receive, Scope, Send
 
-MODEL = "gpt-5.4-nano"  # a small one of OpenAI's, unless OPENAI_MODEL names another
+MODEL = "gpt-5.6-luna"  # a small one of OpenAI's, unless OPENAI_MODEL names another
 FIRST = 30.0  # seconds from the question to the first token
 IDLE = 15.0  # seconds from one token to the next
 TOTAL = 120.0  # seconds for the whole answer

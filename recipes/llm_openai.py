@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["fastapi>=0.165", "openai>=3.52", "uvicorn>=0.54"]
+# dependencies = ["anyio>=4.16", "fastapi>=0.165", "openai>=3.52", "uvicorn>=0.54"]
 #
 # [tool.cookbook]
 # needs = ["model"]
@@ -13,7 +13,6 @@ Try it:   curl -N 'http://127.0.0.1:8000/answer?prompt=Why+is+tea+hot'
 
 import logging
 import os
-import re
 import traceback
 from asyncio import FIRST_COMPLETED, create_task, wait
 from collections.abc import AsyncIterator
@@ -22,13 +21,14 @@ from typing import Annotated, Any
 
 import openai
 import uvicorn
+from anyio import BrokenResourceError
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel, Field
 
-DEFAULT_MODEL = "gpt-5.4-nano"  # a small one; OPENAI_MODEL names another
+DEFAULT_MODEL = "gpt-5.6-luna"  # a small one; OPENAI_MODEL names another
 SILENCE = 30.0  # seconds that the provider may be silent, before and in its answer
 
 # With a limit Pydantic also refuses half a surrogate pair, which UTF-8 cannot hold.
@@ -84,10 +84,8 @@ async def ask(client: openai.AsyncOpenAI, prompt: str) -> Chunks:
             stream=True,
             stream_options={"include_usage": True},
         )
-    except openai.RateLimitError as error:
-        asked = error.response.headers.get("Retry-After", "")
-        delay = asked if re.fullmatch("[0-9]{1,2}", asked) else "60"
-        raise HTTPException(429, "The model is busy.", {"Retry-After": delay}) from None
+    except openai.RateLimitError:
+        raise HTTPException(429, "The model is busy.", {"Retry-After": "60"}) from None
     except (openai.AuthenticationError, openai.PermissionDeniedError):
         raise HTTPException(503, "The provider does not accept the key.") from None
     except Exception as error:
@@ -116,8 +114,11 @@ async def open_chunks(request: Request, prompt: Prompt) -> AsyncIterator[Chunks]
     finally:
         leaving.cancel()
         asking.cancel()  # If it still waits, this closes the provider's connection.
-    async with asking.result() as chunks:
-        yield chunks
+    try:
+        async with asking.result() as chunks:
+            yield chunks
+    except* BrokenResourceError:
+        pass  # FastAPI's, when a client leaves that had stopped reading.
 
 
 # --8<-- [end:opening]
@@ -135,8 +136,7 @@ async def answer(chunks: Chunks) -> AsyncIterator[Start | Token | Done | Failed]
                 fields = chunk.usage.to_dict(warnings=False)
                 done.usage = CompletionUsage.model_validate(fields, extra="ignore")
             for choice in chunk.choices:  # The chunk with the usage has none.
-                text = choice.delta.content or choice.delta.refusal
-                if text:  # The first and the last chunk have none.
+                if text := choice.delta.content or choice.delta.refusal:  # Often none.
                     yield Token(text=text)
                 done.finish_reason = choice.finish_reason or done.finish_reason
         if done.finish_reason:

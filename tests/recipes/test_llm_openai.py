@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar, cast, get_args
 
-import anyio
 import httpx2
 import openai
 import pytest
@@ -549,27 +548,14 @@ def test_a_refusal_that_breaks_off_is_a_502_too(
     assert CANARY not in run.body.decode() + caplog.text
 
 
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        ("7", "7"),
-        ("99", "99"),
-        ("0", "0"),
-        ("100", "60"),
-        ("86400", "60"),
-        ("-1", "60"),
-        ("1.5", "60"),
-        ("Sat, 21 Nov 2026 12:00:00 GMT", "60"),
-        (None, "60"),
-    ],
-)
-def test_retry_after_is_passed_on_up_to_99_seconds_and_else_is_60(
-    fake: Fake, theirs: str | None, ours: str
+@pytest.mark.parametrize("theirs", ["7", "86400", "-1", "soon", None])
+def test_who_is_told_429_is_told_to_wait_a_minute_whatever_the_provider_says(
+    fake: Fake, theirs: str | None
 ) -> None:
     fake.status = 429
     fake.headers = {} if theirs is None else {"Retry-After": theirs}
     run = drive(llm_openai.app, ASK)
-    assert (run.status, run.headers["retry-after"]) == (429, ours)
+    assert (run.status, run.headers["retry-after"]) == (429, "60")
     assert fake.asked == 1
 
 
@@ -737,14 +723,13 @@ def test_the_providers_stream_is_closed_before_the_request_is_over(
 
 
 @pytest.mark.usefixtures("noted_close")
-def test_a_stalled_client_that_leaves_leaves_a_harmless_traceback_in_the_log(
+def test_a_stalled_client_that_leaves_is_no_error(
     play: Play, provider: scripted.Provider
 ) -> None:
     provider.go(19)
     run = play("at-once", stall_at=4, disconnect_at=4)
-    assert isinstance(run.error, ExceptionGroup)
-    assert isinstance(run.error.exceptions[0], anyio.BrokenResourceError)
-    assert "closed" in run.before("raised ExceptionGroup")
+    assert run.error is None
+    assert "closed" in run.before("returned")
 
 
 @pytest.mark.usefixtures("noted_close")

@@ -24,7 +24,7 @@ app = FastAPI()
 @app.post("/chat")
 async def chat(asked: dict[str, Any]) -> str | None:
     """Pass on whatever came: roles, lengths, limits, even another model."""
-    options: dict[str, Any] = {"model": "gpt-5.4-nano", **asked}
+    options: dict[str, Any] = {"model": "gpt-5.6-luna", **asked}
     async with AsyncOpenAI() as client:
         answer = await client.chat.completions.create(**options)
     text: str | None = answer.choices[0].message.content

@@ -65,4 +65,4 @@ def test_an_honest_question_is_answered_by_both(
 ) -> None:
     with TestClient(llm_chat.app if right else wrong.app) as client:
         assert client.post("/chat", json={"messages": [QUESTION]}).status_code == 200
-    assert provider.requests()[0].model == ("ok" if right else "gpt-5.4-nano")
+    assert provider.requests()[0].model == ("ok" if right else "gpt-5.6-luna")
