@@ -136,7 +136,7 @@ def test_it(request, n):
 def test_two_hands_run_each_file_once_and_as_a_whole(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    # Two in a folder: what is open for the folder is closed though the second is passed.
+    # Two in a folder: it is closed also when the second is for the other hand.
     files = [f"test_{letter}.py" for letter in "abcdefgh"]
     for number, file in enumerate(files):
         folder = tmp_path / f"folder{number // 2}"
