@@ -136,9 +136,12 @@ def test_it(request, n):
 def test_two_hands_run_each_file_once_and_as_a_whole(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    # Two in a folder: it is closed also when the second is for the other hand.
     files = [f"test_{letter}.py" for letter in "abcdefgh"]
-    for file in files:
-        (tmp_path / file).write_text(SHARED, "utf-8")
+    for number, file in enumerate(files):
+        folder = tmp_path / f"folder{number // 2}"
+        folder.mkdir(exist_ok=True)
+        (folder / file).write_text(SHARED, "utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 30\n", "utf-8")
     share = tmp_path_factory.mktemp("share")
     options = ["-q", "-p", "tests.kit.share", "--share", str(share)]

@@ -7,6 +7,7 @@ once, although its tests are run in two places, before and after those of other 
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,21 +18,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--share", type=Path, required=True)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Begin without any file."""
-    config.stash[OURS] = {}
-
-
-OURS = pytest.StashKey[dict[Path, bool]]()  # whether a file is for this run
-
-
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    """Pass over the tests of a file that another run has begun."""
-    ours = item.config.stash[OURS]
-    if item.path not in ours:
-        ours[item.path] = _take(item.config.getoption("--share"), item)
-    return None if ours[item.path] else True
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the tests of the files that are for this run."""
+    if session.testsfailed or session.config.option.collectonly:
+        return None  # There is nothing to run: pytest says so itself.
+    ours = _ours(session)
+    item = next(ours, None)
+    while item:
+        # A test is told which one follows it, and so which fixtures it may leave open.
+        following = next(ours, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
+
+
+def _ours(session: pytest.Session) -> Iterator[pytest.Item]:
+    """Pass over the tests of every file that another run has begun."""
+    folder: Path = session.config.getoption("--share")
+    ours: dict[Path, bool] = {}
+    for item in session.items:
+        if item.path not in ours:
+            ours[item.path] = _take(folder, item)
+        if ours[item.path]:
+            yield item
 
 
 def _take(folder: Path, item: pytest.Item) -> bool:
