@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import uvicorn
-from anyio import BrokenResourceError, CancelScope, create_task_group
+from anyio import BrokenResourceError, CancelScope
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exception_handlers import request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
@@ -54,6 +54,7 @@ TOTAL = 120.0  # seconds for the whole answer
 STREAMS = 3  # answers at a time for one client, in this process
 PAGE = Path(__file__).with_suffix(".html")
 ORIGINS = os.environ.get("CHAT_ORIGINS", "").split()
+AN_ORIGIN = "origins like https://shop.example, with a space between two"
 SHOWN = ["Retry-After", "X-Request-ID"]  # headers for pages of other origins
 NO_MODEL = "No model is set up: run `cookbook llm`, or set OPENAI_API_KEY."
 
@@ -178,12 +179,12 @@ async def unless_left(request: Request) -> AsyncIterator[None]:
     Raises:
         HTTPException: the client has left. Nobody will read it.
     """
-    async with create_task_group() as group:
-        group.start_soon(left, request, group.cancel_scope)
+    with CancelScope() as scope:
+        leaving = asyncio.create_task(left(request, scope))
         yield
-        group.cancel_scope.cancel()
-        return
-    raise HTTPException(499, "The client has left.")
+    leaving.cancel()
+    if scope.cancelled_caught:
+        raise HTTPException(499, "The client has left.")
 
 
 async def begin(request: Request, asked: Conversation) -> object:
@@ -249,8 +250,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """
     for origin in ORIGINS:
         if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/,A-Z]+", origin):
-            rule = "Write origins like https://shop.example, with a space between two"
-            raise ValueError(f"{rule}: CHAT_ORIGINS holds {origin!r}.")
+            raise ValueError(f"CHAT_ORIGINS holds {origin!r}, not {AN_ORIGIN}")
     key = os.environ.get("OPENAI_API_KEY")
     model = os.environ.get("OPENAI_MODEL") or MODEL
     async with AsyncOpenAI(api_key=key or "none", max_retries=0) as client:

@@ -23,8 +23,9 @@ PARTS = [
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("check", tie.CHECKS, ids=lambda check: check.__name__)
-def test_this_repository_holds_together(check: tie.Check) -> None:
-    assert list(check(ROOT)) == []
+def test_this_repository_holds_together(check: tie.Check, only: str | None) -> None:
+    found = list(check(ROOT))
+    assert [line for line in found if only is None or only in line] == []
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
     (
         tie.every_pitfall_is_tested_and_shown,
         "dict_as_data.py is not shown in docs/pitfalls/events.md",
-        edit("docs/pitfalls/events.md", f"{DICT}:wrong", "none.py"),
+        edit("docs/pitfalls/events.md", f"{DICT}:", "none.py:"),
     ),
     (
         tie.every_pitfall_is_tested_and_shown,

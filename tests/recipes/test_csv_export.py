@@ -226,9 +226,9 @@ def test_an_apostrophe_is_all_that_is_added() -> None:
     assert as_text("=1;x,-2").replace("'", "") == "=1;x,-2"
 
 
-def test_a_cell_of_a_million_separators_holds_nobody_up() -> None:
-    # The work grows with the cell: a search that begins anew at each needs days.
-    assert as_text("\n;" * 500_000 + "=") == "\n;" * 500_000 + "'="
+def test_a_cell_of_a_hundred_thousand_separators_holds_nobody_up() -> None:
+    # The work grows with the cell: a search that begins anew at each needs minutes.
+    assert as_text("\n;" * 50_000 + "=") == "\n;" * 50_000 + "'="
 
 
 typed = st.text(st.sampled_from(" ;,|\t\r\n\0=+-@\"'xÄ") | st.characters())

@@ -380,6 +380,7 @@ anything = settings(
 
 
 @anything
+@pytest.mark.timeout(60)
 @given(path=st.sampled_from(PATHS), value=VALUES | st.just(...))
 @example(path=(1, "choices", 0, "delta", "content"), value="half \ud83d")
 @example(path=(3, "choices", 0, "finish_reason"), value=5)
@@ -395,6 +396,7 @@ def test_whatever_a_value_of_a_chunk_is_the_answer_ends_with_done_or_failed(
 
 
 @anything
+@pytest.mark.timeout(60)
 @given(
     start=st.integers(0, len(GOOD)),
     length=st.integers(0, 80),
@@ -410,6 +412,7 @@ def test_whatever_the_bytes_are_the_answer_ends_with_done_or_failed(
 
 
 @anything
+@pytest.mark.timeout(60)
 @given(end=st.integers(0, len(GOOD)), reset=st.booleans())
 def test_wherever_the_bytes_end_only_a_whole_answer_is_done(
     fake: Fake, end: int, reset: bool

@@ -129,6 +129,7 @@ def test_text_is_split_at_every_kind_of_line_end(end: str) -> None:
     assert framed == "event: note\nid: 1\ndata: one\ndata: two\n\n"
 
 
+@pytest.mark.timeout(60)
 @given(st.text())
 def test_any_text_arrives_whole_and_forges_nothing(text: str) -> None:
     parsed = sse.parse([frame(Event(text, "note", "1")).encode()])

@@ -265,7 +265,7 @@ def test_a_wrong_origin_ends_the_start_with_what_to_write(
     env = {**provider.env, "CHAT_ORIGINS": "https://a.example,https://b.example"}
     with pytest.raises(AssertionError) as ended, uvicorn(APP, env=env):
         pass
-    assert "Write origins like https://shop.example" in str(ended.value)
+    assert "not origins like https://shop.example, with a space" in str(ended.value)
     assert "'https://a.example,https://b.example'" in str(ended.value)
 
 

@@ -30,6 +30,11 @@ def test_wrong_the_answer_ends_with_none_and_an_index_error() -> None:
     assert "end" not in run.journal
 
 
+def test_an_answer_without_its_last_chunk_hides_the_mistake() -> None:
+    run = drive(wrong.app, "/answer?prompt=x&model=truncated")
+    assert run.error is None
+
+
 def test_right_the_recipe_takes_what_is_there() -> None:
     run = drive(llm_openai.app, "/answer?prompt=x")
     events = sse.parse(run.chunks).events
