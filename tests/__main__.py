@@ -102,7 +102,8 @@ class Plan:
 
     def _tests(self, folder: Path, hand: int) -> Step:
         measured = ["coverage", "run", f"--data-file={folder}/.coverage.{hand}"]
-        shared = ["-p", "tests.kit.share", "--share", str(folder)]
+        # In one word: pytest would take a folder by itself for the root of the tests.
+        shared = ["-p", "tests.kit.share", f"--share={folder}"]
         command = [*measured, "-m", "pytest", *shared, *self.options, *self.tests]
         return Step(f"tests, hand {hand}", command)
 

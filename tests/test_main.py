@@ -144,7 +144,7 @@ def test_two_hands_run_each_file_once_and_as_a_whole(
         (folder / file).write_text(SHARED, "utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 30\n", "utf-8")
     share = tmp_path_factory.mktemp("share")
-    options = ["-q", "-p", "tests.kit.share", "--share", str(share)]
+    options = ["-q", "-p", "tests.kit.share", f"--share={share}"]
     hands = [
         subprocess.Popen(
             [sys.executable, "-m", "pytest", *options],
@@ -188,3 +188,11 @@ pytest.main(["--collect-only", "-q", "--recipe", "sse_basic", *chosen,
     shape = [name for name in ids if name.startswith("tests/test_shape.py")]
     assert shape
     assert all("holds_together" in name for name in shape)
+
+
+def test_the_shared_folder_is_not_taken_for_the_root_of_the_tests(
+    tmp_path: Path,
+) -> None:
+    words = [word for step in Plan().first(tmp_path) for word in step.command]
+    assert any(str(tmp_path) in word for word in words)
+    assert str(tmp_path) not in words
