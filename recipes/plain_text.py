@@ -87,7 +87,7 @@ def packing_slip(order: Order) -> Iterator[str]:
 
 
 @app.get("/sync/{order_id}")
-def from_a_sync_generator(order: Found) -> TextStream:
+def from_a_plain_generator(order: Found) -> TextStream:
     """Stream from a plain generator: right for code that blocks."""
     return TextStream(packing_slip(order))
 
@@ -95,8 +95,8 @@ def from_a_sync_generator(order: Found) -> TextStream:
 # --8<-- [end:sync]
 # --8<-- [start:route]
 @app.get("/route/{order_id}", response_class=TextStream)
-async def from_the_route_itself(order: Found) -> AsyncIterator[str]:
-    """Let the path operation be the generator; FastAPI builds the response."""
+async def from_the_endpoint_itself(order: Found) -> AsyncIterator[str]:
+    """Yield from the endpoint itself; FastAPI builds the response."""
     async for line in packing_slip_async(order):
         yield line
 

@@ -28,6 +28,13 @@ def test_this_repository_holds_together(check: tie.Check, only: str | None) -> N
     assert [line for line in found if only is None or only in line] == []
 
 
+def test_two_recipes_have_a_page_of_their_own_as_the_first_words_say() -> None:
+    assert len(list((ROOT / "recipes").glob("*.html"))) == 2
+    for file in ("README.md", "docs/index.md"):
+        words = " ".join((ROOT / file).read_text("utf-8").split())
+        assert "one Python file that runs (two have a page of their own" in words
+
+
 @pytest.fixture(scope="module")
 def mold(tmp_path_factory: pytest.TempPathFactory) -> Mold:
     """Copy all that the checks look at, once."""

@@ -19,13 +19,18 @@ def text() -> Iterator[Server]:
         yield running
 
 
-def run_module(page: Page, server: Server, source: str) -> None:
-    """Run a module in a page on the server's origin; raise what it throws."""
+def run_module(
+    page: Page, server: Server, source: str, *, origin: str | None = None
+) -> None:
+    """Run a module in a page of an origin, the server's by default.
+
+    Raises what the module throws.
+    """
     page.route(
         "**/client.mjs",
         lambda route: route.fulfill(body=source, content_type="text/javascript"),
     )
-    page.goto(f"{server.url}/openapi.json")
+    page.goto(f"{origin or server.url}/openapi.json")
     page.evaluate("() => import('/client.mjs').then(() => {})")
 
 
@@ -56,6 +61,18 @@ def test_a_refusal_is_an_error_that_says_why(
     with pytest.raises(Exception, match=r"404: .*There is no order 7"):
         run_module(page, text, source.replace("/route/2", "/route/7"))
     assert "404" in page_errors.pop()
+
+
+def test_on_a_page_from_another_address_the_answer_cannot_be_read(
+    text: Server, page: Page, page_errors: list[str], tmp_path: Path
+) -> None:
+    source = clients.copied("plain_text.mjs", text.url, tmp_path).read_text("utf-8")
+    origin = "http://127.0.0.1:8099"  # The page is made up here: no one listens there.
+    page.route(f"{origin}/openapi.json", lambda route: route.fulfill(body="{}"))
+    with pytest.raises(Exception, match="Failed to fetch"):
+        run_module(page, text, source, origin=origin)
+    assert "CORS" in page_errors.pop(0)
+    page_errors.clear()
 
 
 @pytest.mark.parametrize("from_disk", [True, False])

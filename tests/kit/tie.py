@@ -43,7 +43,7 @@ COMMANDS = {
     "python -m cookbook.notebook open",
     "source .venv/bin/activate",
 }
-
+UNDO = "git checkout recipes/"  # of a "Break it"; tests/test_undo.py runs each of them
 
 # Addresses of the provider on this machine, which tests/llm asks for.
 PROVIDER = {"/scripted/record", "/scripted/requests", "/scripted/go"}
@@ -175,6 +175,8 @@ def known_commands(root: Path) -> set[str]:
     for client in (root / "docs/clients").iterdir():
         if client.suffix in programs:
             known.add(f"{programs[client.suffix]} docs/clients/{client.name}")
+    for kind in ("*.py", "*.html"):
+        known |= {f"{UNDO}{path.name}" for path in (root / "recipes").glob(kind)}
     makefile = (root / "Makefile").read_text("utf-8")
     return known | {
         f"make {name}" for name in re.findall(r"^(\w+):.*##", makefile, re.M)

@@ -22,6 +22,7 @@ from tests.kit.changed import changed
 from tests.kit.servers import WAIT, Server, need, raw_get, uvicorn
 
 pytestmark = pytest.mark.timeout(servers.START + 10)
+PAGE = ROOT / "docs/recipes/csv_export.md"
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,37 @@ def test_curl_saves_the_export_under_the_name_that_it_asked_for(
         assert len(list(csv.reader(table, strict=True))) == 5001
 
 
+def test_curl_reads_only_the_name_without_letters_of_other_scripts(
+    server: Server, tmp_path: Path
+) -> None:
+    told = PAGE.read_text("utf-8")
+    asked, saved = "Bestellungen für Zoë", "Bestellungen f_r Zo_.csv"
+    assert f"`{asked}` becomes `{saved}`" in told
+    curl = shutil.which("curl") or need("curl", "apt-get install curl")
+    url = f"{server.url}/orders.csv?rows=1&name={quote(asked)}"
+    subprocess.run([curl, "-sS", "-OJ", url], cwd=tmp_path, check=True, timeout=30)
+    assert [path.name for path in tmp_path.iterdir()] == [saved]
+
+
+def test_ps_shows_that_the_memory_stays_where_it_is(server: Server) -> None:
+    ps = shutil.which("ps") or need("ps", "apt-get install procps")
+    number = re.search(r"Started server process \[(\d+)\]", server.output())
+    assert number
+
+    def memory() -> int:
+        """Give the server's memory in kB."""
+        command = [ps, "-o", "rss=", "-p", number[1]]
+        assert "`ps -o rss= -p`" in PAGE.read_text("utf-8")
+        return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    with raw_get(server.port, "/orders.csv?rows=10000000") as answer:
+        sizes = [len(answer.chunk()) for _ in range(50)]
+        before = memory()
+        sizes += [len(answer.chunk()) for _ in range(400)]
+        assert sum(sizes) > 25_000_000
+        assert memory() < before + 10_000
+
+
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r"], ids=repr)
 def test_without_its_care_a_line_end_in_the_name_drops_the_connection(
     careless: Server, end: str
@@ -182,7 +214,6 @@ def test_uvicorn_logs_nothing_about_clients_that_leave_or_stall(
 
 STOPPING = "Waiting for connections to close. (CTRL+C to force quit)"
 GIVEN_UP = "ERROR:    Cancel 1 running task(s), timeout graceful shutdown exceeded"
-PAGE = ROOT / "docs/recipes/csv_export.md"
 
 
 def test_ctrl_c_waits_for_a_stalled_download_until_the_client_leaves() -> None:

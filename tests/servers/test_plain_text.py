@@ -120,6 +120,15 @@ def test_curl_prints_each_line_before_the_next_may_be_made(server: Server) -> No
         assert running.stdout.read() == b"Ready to ship\n"
 
 
+def test_curl_prints_bytes_as_they_come_whatever_the_header_field_says(
+    recipe: Server,
+) -> None:
+    command = curl("-s", "-N", f"{recipe.url}/bytes/2")
+    printed = subprocess.run(command, capture_output=True, timeout=10).stdout
+    assert "|".join(printed.decode("iso-8859-1").splitlines()) == SLIP
+    assert "Zo\N{REPLACEMENT CHARACTER}" in printed.decode("utf-8", "replace")
+
+
 @pytest.mark.parametrize("name", ["plain_text.py", "plain_text.mjs"])
 def test_a_client_prints_each_line_before_the_next_may_be_made(
     server: Server, name: str, tmp_path: Path
@@ -181,13 +190,15 @@ def test_break_it_without_a_media_type_nothing_names_the_charset(
     line = '    media_type = "text/plain"\n'
     folder = changed(tmp_path, "plain_text", line, "")
     page = (ROOT / "docs/recipes/plain_text.md").read_text("utf-8")
-    told = "curl -i http://127.0.0.1:8000/route/2"
+    told = "curl -N -i http://127.0.0.1:8000/route/2"
     field = "content-type: text/plain; charset=utf-8"
     assert told in page
     assert field in page
     with uvicorn("recipes.plain_text:app", cwd=folder) as broken:
+        # A server that runs does not notice that the file is whole again.
+        shutil.copy(ROOT / "recipes/plain_text.py", folder / "recipes")
         for server, there in [(recipe, True), (broken, False)]:
-            command = curl("-s", "-i", f"{server.url}/route/2")
+            command = curl("-s", "-N", "-i", f"{server.url}/route/2")
             answer = subprocess.run(command, capture_output=True, timeout=10)
             head, _, body = answer.stdout.decode().partition("\r\n\r\n")
             assert "|".join(body.splitlines()) == SLIP

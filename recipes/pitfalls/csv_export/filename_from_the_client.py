@@ -1,8 +1,8 @@
 """Wrong: a file name put into a header as it came breaks the answer, or forges one.
 
 Run it:   uvicorn recipes.pitfalls.csv_export.filename_from_the_client:app
-Try it:   curl -sS -i 'http://127.0.0.1:8000/orders.csv?name=x%22;filename=%22evil.exe'
-          curl -sS -i 'http://127.0.0.1:8000/orders.csv?name=100%20%E2%82%AC'
+Try it:   curl -N -sS -i 'http://127.0.0.1:8000/orders.csv?name=x%22;filename=%22evil.exe'
+          curl -N -sS -i 'http://127.0.0.1:8000/orders.csv?name=100%20%E2%82%AC'
 See it:   HTTP/1.1 500 Internal Server Error
 """
 

@@ -1,7 +1,7 @@
 """Wrong: what a customer typed is run as a formula on the accountant's machine.
 
 Run it:   uvicorn recipes.pitfalls.csv_export.formula_cells:app
-Try it:   curl -sS 'http://127.0.0.1:8000/orders.csv?rows=4'
+Try it:   curl -N -sS 'http://127.0.0.1:8000/orders.csv?rows=4'
 See it:   "=HYPERLINK(""http://evil.example"")"
 """
 

@@ -1,7 +1,7 @@
 """Wrong: a row a `yield` pays for a thread switch and a chunk with every row.
 
 Run it:   uvicorn recipes.pitfalls.csv_export.row_per_yield:app
-Try it:   curl -sS --raw 'http://127.0.0.1:8000/orders.csv?rows=3'
+Try it:   curl -N -sS --raw 'http://127.0.0.1:8000/orders.csv?rows=3'
 See it:   3f
 """
 

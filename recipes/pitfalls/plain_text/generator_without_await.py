@@ -1,8 +1,8 @@
 """Wrong: an async generator that never waits cannot be stopped, nor can its server.
 
 Run it:   uvicorn recipes.pitfalls.plain_text.generator_without_await:app
-Try it:   curl -sS --max-time 1 -o /dev/null http://127.0.0.1:8000/tickets
-          curl -sS --max-time 2 http://127.0.0.1:8000/openapi.json
+Try it:   curl -N -sS --max-time 1 -o /dev/null http://127.0.0.1:8000/tickets
+          curl -N -sS --max-time 2 http://127.0.0.1:8000/openapi.json
 See it:   with 0 bytes received
 """
 
@@ -39,7 +39,7 @@ class TextStream(StreamingResponse):
 
 @app.get("/tickets-as-route", response_class=TextStream)
 async def tickets_as_route() -> AsyncIterator[str]:
-    """Yield from the route: FastAPI lets other work run after every item."""
+    """Yield from the endpoint: FastAPI lets other work run after every item."""
     number = 0
     while True:
         number += 1

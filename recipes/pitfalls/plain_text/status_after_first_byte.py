@@ -1,7 +1,7 @@
 """Wrong: an HTTPException inside the generator comes after the 200 has gone out.
 
 Run it:   uvicorn recipes.pitfalls.plain_text.status_after_first_byte:app
-Try it:   curl -sS -i http://127.0.0.1:8000/slip/7
+Try it:   curl -N -sS -i http://127.0.0.1:8000/slip/7
 See it:   HTTP/1.1 200 OK
 """
 

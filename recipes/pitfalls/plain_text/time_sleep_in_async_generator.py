@@ -1,7 +1,7 @@
 """Wrong: `time.sleep` in an async generator stops the whole server while it sleeps.
 
 Run it:   uvicorn recipes.pitfalls.plain_text.time_sleep_in_async_generator:app
-Try it:   curl -Z --parallel-immediate --no-progress-meter --max-time 0.5 \
+Try it:   curl -N -Z --parallel-immediate --no-progress-meter --max-time 0.5 \
               http://127.0.0.1:8000/slip http://127.0.0.1:8000/slip
 See it:   with 0 bytes received
 """
