@@ -33,9 +33,29 @@ PAUSE = 0.5  # seconds between two events of an order
 RETRY = 2000  # milliseconds that a browser waits before it connects again
 END = "end"  # the id of the last event
 
-app = FastAPI(title="sse_basic")
+
+# --8<-- [start:guards]
+async def not_after_the_end(
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> None:
+    """Answer 204 to a browser that has seen the end; then it stops coming back."""
+    if last_event_id == END:
+        raise HTTPException(204)
 
 
+async def slow_client_may_leave() -> AsyncIterator[None]:
+    """Drop the error that FastAPI raises when a slow client leaves, and no other."""
+    try:
+        yield
+    except* anyio.BrokenResourceError:
+        pass  # An event was waiting for a client that is gone.
+
+
+GUARDS = [Depends(not_after_the_end), Depends(slow_client_may_leave)]
+app = FastAPI(title="sse_basic", dependencies=GUARDS)
+
+
+# --8<-- [end:guards]
 # --8<-- [start:producer]
 class Order(BaseModel):
     """What the shop tells about one order."""
@@ -68,26 +88,7 @@ async def order_events() -> AsyncIterator[Event]:
 
 # --8<-- [end:producer]
 # --8<-- [start:native]
-async def not_after_the_end(
-    last_event_id: Annotated[str | None, Header()] = None,
-) -> None:
-    """Answer 204 to a browser that has seen the end; then it stops coming back."""
-    if last_event_id == END:
-        raise HTTPException(204)
-
-
-async def slow_client_may_leave() -> AsyncIterator[None]:
-    """Drop the error that FastAPI raises when a slow client leaves, and no other."""
-    try:
-        yield
-    except* anyio.BrokenResourceError:
-        pass  # An event was waiting for a client that is gone.
-
-
-NATIVE = [Depends(not_after_the_end), Depends(slow_client_may_leave)]
-
-
-@app.get("/native", response_class=EventSourceResponse, dependencies=NATIVE)
+@app.get("/native", response_class=EventSourceResponse)
 async def native() -> AsyncIterator[ServerSentEvent]:
     """Yield FastAPI's own events: it frames, checks and pings."""
     async for event in order_events():
@@ -101,7 +102,7 @@ async def native() -> AsyncIterator[ServerSentEvent]:
 
 
 # --8<-- [end:native]
-# --8<-- [start:frame]
+# --8<-- [start:by_hand]
 def one_line(value: str) -> str:
     """Give the value back; ValueError if a line end would break out of its line."""
     if re.search(r"[\r\n\0]", value):
@@ -123,15 +124,13 @@ def frame(event: Event) -> str:
     return "\n".join(lines) + "\n\n"  # An empty line ends the event.
 
 
-# --8<-- [end:frame]
-# --8<-- [start:by_hand]
 async def framed_events() -> AsyncIterator[str]:
     """Write each event of the feed as text."""
     async for event in order_events():
         yield frame(event)
 
 
-@app.get("/by-hand", dependencies=[Depends(not_after_the_end)])
+@app.get("/by-hand")
 async def by_hand() -> StreamingResponse:
     """Send text that is framed here: nothing stands between you and the wire."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -154,7 +153,7 @@ async def wrapped_events() -> AsyncIterator[sse_starlette.ServerSentEvent]:
         )
 
 
-@app.get("/sse-starlette", dependencies=[Depends(not_after_the_end)])
+@app.get("/sse-starlette")
 async def by_sse_starlette() -> sse_starlette.EventSourceResponse:
     """Hand the events to sse-starlette: it also minds shutdown and slow clients."""
     return sse_starlette.EventSourceResponse(wrapped_events())

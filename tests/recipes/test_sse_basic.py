@@ -1,11 +1,14 @@
 """docs/recipes/sse_basic.md: every claim the page makes, proved against the recipe."""
 
 import asyncio
+import importlib.util
 import inspect
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -238,6 +241,43 @@ def test_it_keeps_the_log_quiet_for_all_routes_of_an_app() -> None:
         assert drive(app, "/feed", stall_at=3, disconnect_at=3).journal[-1] == ending
 
 
+async def transaction() -> AsyncIterator[None]:
+    """Note how the response ended."""
+    try:
+        yield
+    except Exception:
+        note("rolled back")
+        raise
+    note("committed")
+
+
+@pytest.mark.usefixtures("noted_feed")
+@pytest.mark.parametrize(
+    ("of_the_app", "of_the_endpoint", "ending"),
+    [
+        ([slow_client_may_leave], [transaction], "rolled back"),
+        # FastAPI calls a dependency once, and the application's come first.
+        ([slow_client_may_leave], [transaction, slow_client_may_leave], "rolled back"),
+        ([], [transaction, slow_client_may_leave], "committed"),
+    ],
+)
+def test_a_transaction_sees_no_failure_only_if_the_dependency_comes_after_it(
+    of_the_app: list[Any], of_the_endpoint: list[Any], ending: str
+) -> None:
+    async def feed() -> AsyncIterator[str]:
+        async for event in sse_basic.order_events():
+            yield event.data
+
+    app = FastAPI(dependencies=[Depends(it) for it in of_the_app])
+    app.get(
+        "/feed",
+        response_class=fastapi.sse.EventSourceResponse,
+        dependencies=[Depends(it) for it in of_the_endpoint],
+    )(feed)
+    run = drive(app, "/feed", stall_at=3, disconnect_at=3)
+    assert run.journal[-2:] == [ending, "returned"]
+
+
 def test_the_dependency_drops_that_error_and_no_other() -> None:
     left = BrokenResourceError()
     asyncio.run(leave_with(ExceptionGroup("a slow client left", [left])))
@@ -365,3 +405,22 @@ def test_the_recipe_serves_its_page_which_loads_nothing_from_another_host() -> N
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert "new EventSource" in response.text
     assert "http" not in response.text.replace("http-equiv", "")
+
+
+def test_a_copy_without_its_page_sends_the_events_and_answers_500(
+    tmp_path: Path,
+) -> None:
+    copy = tmp_path / "sse_basic.py"
+    shutil.copy(sse_basic.__file__, copy)
+    spec = importlib.util.spec_from_file_location("copied_sse_basic", copy)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.PAUSE = 0
+    alone = TestClient(module.app, raise_server_exceptions=False)
+    assert alone.get("/").status_code == 500
+    with alone.sse("/by-hand") as events:
+        assert [event.event for event in events][-1] == "end"
+    shutil.copy(Path(sse_basic.__file__).with_suffix(".html"), tmp_path)
+    assert alone.get("/").status_code == 200

@@ -1,22 +1,22 @@
 """Wrong: sse-starlette writes a dict as Python does, and `JSON.parse` fails on it.
 
 Run it:   uvicorn recipes.pitfalls.sse_basic.dict_as_data:app
-Try it:   curl http://127.0.0.1:8000/json-events
-          curl http://127.0.0.1:8000/events
+Try it:   curl -N http://127.0.0.1:8000/json-events
+          curl -N http://127.0.0.1:8000/events
 See it:   data: {'id': 7, 'state': 'paid', 'gift': None}
 """
 
+# --8<-- [start:program]
 from collections.abc import AsyncIterator
 
-# --8<-- [start:imports]
 import fastapi.sse
 import sse_starlette
 from fastapi import FastAPI
 
-# --8<-- [end:imports]
 app = FastAPI()
 
 
+# --8<-- [end:program]
 # --8<-- [start:wrong]
 async def events() -> AsyncIterator[sse_starlette.ServerSentEvent]:
     """Hand a dict to sse-starlette and hope for JSON."""

@@ -9,19 +9,24 @@ The page at `/` shows what a browser makes of `/events`, the one at `/?complete-
 what it makes of the other.
 """
 
+# --8<-- [start:program]
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
-
-# --8<-- [start:imports]
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-# --8<-- [end:imports]
 app = FastAPI()
 
 
+@app.get("/")
+def page() -> FileResponse:
+    """Show in a browser which events arrive."""
+    return FileResponse(Path(__file__).with_suffix(".html"))
+
+
+# --8<-- [end:program]
 # --8<-- [start:wrong]
 @app.get("/events", response_class=EventSourceResponse)
 async def feed() -> AsyncIterator[ServerSentEvent]:
@@ -40,7 +45,3 @@ async def complete_feed() -> AsyncIterator[ServerSentEvent]:
 
 
 # --8<-- [end:right]
-@app.get("/")
-def page() -> FileResponse:
-    """Show in a browser which events arrive."""
-    return FileResponse(Path(__file__).with_suffix(".html"))

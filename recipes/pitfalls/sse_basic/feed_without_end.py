@@ -8,19 +8,24 @@ See it:   data: {"id": 7, "state": "paid"}
 The page at `/` shows what a browser makes of it.
 """
 
+# --8<-- [start:program]
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
-
-# --8<-- [start:imports]
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-# --8<-- [end:imports]
 app = FastAPI()
 
 
+@app.get("/")
+def page() -> FileResponse:
+    """Show in a browser how often it connects."""
+    return FileResponse(Path(__file__).with_suffix(".html"))
+
+
+# --8<-- [end:program]
 # --8<-- [start:wrong]
 @app.get("/events", response_class=EventSourceResponse)
 async def feed() -> AsyncIterator[ServerSentEvent]:
@@ -32,7 +37,3 @@ async def feed() -> AsyncIterator[ServerSentEvent]:
 
 
 # --8<-- [end:wrong]
-@app.get("/")
-def page() -> FileResponse:
-    """Show in a browser how often it connects."""
-    return FileResponse(Path(__file__).with_suffix(".html"))

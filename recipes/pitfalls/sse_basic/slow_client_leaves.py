@@ -1,12 +1,13 @@
 """Wrong: a slow client that leaves rolls a transaction back and fills the log.
 
 Run it:   uvicorn recipes.pitfalls.sse_basic.slow_client_leaves:app
-Try it:   curl --limit-rate 1k --max-time 1 -o /dev/null http://127.0.0.1:8000/quiet-events
-          curl --limit-rate 1k --max-time 1 -o /dev/null http://127.0.0.1:8000/events
+Try it:   curl -N --limit-rate 1k --max-time 1 -o /dev/null http://127.0.0.1:8000/quiet-events
+          curl -N --limit-rate 1k --max-time 1 -o /dev/null http://127.0.0.1:8000/events
           curl http://127.0.0.1:8000/outcomes
 See it:   ["committed","rolled back"]
 """
 
+# --8<-- [start:program]
 from collections.abc import AsyncIterator
 
 import anyio
@@ -23,6 +24,14 @@ async def order_events() -> AsyncIterator[str]:
         yield "an order with a long list of items" * 1000
 
 
+@app.get("/outcomes")
+def get_outcomes() -> list[str]:
+    """Tell how the transactions ended."""
+    return outcomes
+
+
+# --8<-- [end:program]
+# --8<-- [start:wrong]
 async def transaction() -> AsyncIterator[None]:
     """Commit when the response has ended, and roll back if it failed."""
     try:
@@ -33,15 +42,6 @@ async def transaction() -> AsyncIterator[None]:
     outcomes.append("committed")
 
 
-async def slow_client_may_leave() -> AsyncIterator[None]:
-    """Drop the error that FastAPI raises when a slow client leaves, and no other."""
-    try:
-        yield
-    except* anyio.BrokenResourceError:
-        pass  # An event was waiting for a client that is gone.
-
-
-# --8<-- [start:wrong]
 WRONG = [Depends(transaction)]
 
 
@@ -54,6 +54,14 @@ async def feed() -> AsyncIterator[str]:
 
 # --8<-- [end:wrong]
 # --8<-- [start:right]
+async def slow_client_may_leave() -> AsyncIterator[None]:
+    """Drop the error that FastAPI raises when a slow client leaves, and no other."""
+    try:
+        yield
+    except* anyio.BrokenResourceError:
+        pass  # An event was waiting for a client that is gone.
+
+
 RIGHT = [Depends(transaction), Depends(slow_client_may_leave)]  # the last ends first
 
 
@@ -65,7 +73,3 @@ async def quiet_feed() -> AsyncIterator[str]:
 
 
 # --8<-- [end:right]
-@app.get("/outcomes")
-def get_outcomes() -> list[str]:
-    """Tell how the transactions ended."""
-    return outcomes

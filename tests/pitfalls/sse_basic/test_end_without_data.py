@@ -9,6 +9,7 @@ from tests.kit import sse
 from tests.kit.servers import uvicorn
 
 ROUTES = [("/events", False), ("/complete-events", True)]
+CLOSED = 2  # EventSource.CLOSED
 
 
 @pytest.mark.parametrize(("path", "right"), ROUTES)
@@ -30,16 +31,18 @@ def test_chromium_does_not_deliver_it(path: str, right: bool, page: Page) -> Non
     with uvicorn("recipes.pitfalls.sse_basic.end_without_data:app") as server:
         page.goto(f"{server.url}/?{path[1:]}")
         # The closed connection is noticed after every event of it.
-        last = "end {}: closed" if right else "lost, connecting again"
+        last = "end {}: closed" if right else "lost before the end: closed"
         order = 'order {"id": 7, "state": "paid"}'
         expect(page.locator("#log")).to_have_text(f"{order} {last}")
+        assert page.evaluate("source.readyState") == CLOSED
+        assert server.output().count(f"GET {path} HTTP/1.1") == 1
 
 
 @pytest.mark.timeout(60)
 def test_without_a_path_the_page_shows_the_wrong_one(page: Page) -> None:
     with uvicorn("recipes.pitfalls.sse_basic.end_without_data:app") as server:
         page.goto(server.url)
-        expect(page.locator("#log")).to_contain_text("lost, connecting again")
+        expect(page.locator("#log")).to_contain_text("lost before the end: closed")
 
 
 def test_its_page_loads_nothing_from_another_host() -> None:

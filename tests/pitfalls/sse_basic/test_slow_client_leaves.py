@@ -1,11 +1,16 @@
 """docs/pitfalls/events.md: BrokenResourceError when a client disconnects."""
 
+import shutil
+import subprocess
+
 import pytest
 from fastapi.testclient import TestClient
 
 from recipes.pitfalls.sse_basic import slow_client_leaves
 from recipes.pitfalls.sse_basic.slow_client_leaves import app
+from tests.kit import servers
 from tests.kit.asgi import drive
+from tests.kit.servers import need, uvicorn
 
 ROUTES = [("/events", False), ("/quiet-events", True)]
 
@@ -36,3 +41,20 @@ def test_a_client_that_reads_to_the_end_commits_it(
     assert len(run.chunks) == 2
     assert slow_client_leaves.outcomes == ["committed"]
     assert right == ("quiet" in path)
+
+
+@pytest.mark.timeout(servers.START + 20)
+def test_curl_and_the_log_end_as_the_page_says() -> None:
+    curl = shutil.which("curl") or need("curl", "apt-get install curl")
+    slowly = [curl, "-q", "-N", "--limit-rate", "1k", "--max-time", "1"]
+    program = "recipes.pitfalls.sse_basic.slow_client_leaves:app"
+    with uvicorn(program) as server:
+        command = [*slowly, "-o", "/dev/null", f"{server.url}/events"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        assert "curl: (28) Operation timed out" in done.stderr
+        server.expect("| anyio.BrokenResourceError")
+        server.expect("+-----")
+        log = server.output().rstrip().splitlines()
+    begun = log.index("ERROR:    Exception in ASGI application")
+    assert log[-2].strip() == "| anyio.BrokenResourceError"
+    assert 50 < len(log) - begun < 90
