@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(bench: Bench, out: Path | None, *, quick: bool, busy: bool) -> bool:
     """Run a bench, show what it found, and write it; tell whether all is well."""
     report = run(bench, quick=quick, say=partial(print, flush=True))
-    print(f"\n{page(report, bench.why)}")
+    print(f"\n{page(report, bench)}")
     if out is None:
         return True
     if report.other_work > BUSY and not busy:
@@ -75,7 +75,7 @@ def measure(bench: Bench, out: Path | None, *, quick: bool, busy: bool) -> bool:
             "limit. Measure again when it is quiet, or keep rough figures with --busy."
         )
         return False
-    for path in write(report, bench.why, out):
+    for path in write(report, bench, out):
         print(f"wrote {path.name}")
     missed = [target.promise for target in report.targets if not target.met]
     unknown = [promise for promise in missed if promise not in bench.why]
@@ -93,7 +93,7 @@ def again(benches: Iterable[Bench], folder: Path) -> None:
         if not kept.exists():
             print(f"{bench.slug} was never measured")
             continue
-        for path in render(read(kept), bench.why, folder):
+        for path in render(read(kept), bench, folder):
             print(f"wrote {path.name}")
 
 

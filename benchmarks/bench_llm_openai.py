@@ -35,11 +35,32 @@ def expected(n: int) -> list[Any]:
     return [f"t{number}" for number in range(n)]
 
 
-ours = app(OURS, f"{MODULE}:recipe_app", ASK, b"event: token\n")
+ours = app(
+    OURS,
+    f"{MODULE}:recipe_app",
+    ASK,
+    b"event: token\n",
+    "The recipe as it is on this page: it reads the provider with the `openai` "
+    "library, and sends FastAPI's events.",
+)
 VERSIONS = [
-    app(ALONE, "benchmarks.versions.llm_provider:app", PROVIDER_PATH, b'"content": "t'),
+    app(
+        ALONE,
+        "benchmarks.versions.llm_provider:app",
+        PROVIDER_PATH,
+        b'"content": "t',
+        "A small server that writes tokens in OpenAI's format, as fast as it can. All "
+        "the others ask it for their tokens. It is much faster than a real model.",
+    ),
     ours,
-    app("The tutorials' version", f"{MODULE}:tutorial_app", ASK, b"data: t"),
+    app(
+        "The tutorials' version",
+        f"{MODULE}:tutorial_app",
+        ASK,
+        b"data: t",
+        "What many tutorials show: a new `openai` client for each request, and an "
+        "f-string for each token. It does not notice an answer that was cut short.",
+    ),
     Version(
         "Node http and fetch",
         f"node {NODE}",
@@ -47,6 +68,8 @@ VERSIONS = [
         ASK,
         b"event: token\n",
         runs=("uvicorn", "benchmarks.versions.llm_provider"),
+        about="JavaScript, with the `http` module of Node. It reads the provider with "
+        "`fetch`, without the `openai` library, and sends the recipe's events.",
     ),
 ]
 

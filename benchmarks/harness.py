@@ -47,35 +47,39 @@ class Version:
     path: str | None
     end: bytes = b""  # what ends a unit on the wire
     runs: tuple[str, ...] = ()  # the Python modules that it starts
+    about: str = ""  # what it is, in plain words; the page shows it below the table
 
 
-def app(name: str, target: str, path: str, end: bytes) -> Version:
+def app(name: str, target: str, path: str, end: bytes, about: str = "") -> Version:
     """An ASGI application, `module:name`, behind uvicorn."""
     command = (sys.executable, "-m", "uvicorn", target, "--port", "0")
     options = ("--no-access-log", "--timeout-graceful-shutdown", "1")
     runs = ("uvicorn", target.partition(":")[0])
-    return Version(name, f"uvicorn {target}", (*command, *options), path, end, runs)
+    shown = f"uvicorn {target}"
+    return Version(name, shown, (*command, *options), path, end, runs, about)
 
 
-def node(name: str, script: str, path: str, end: bytes) -> Version:
+def node(name: str, script: str, path: str, end: bytes, about: str = "") -> Version:
     """A server of Node's `http` module; `script` is relative to the project."""
-    return Version(name, f"node {script}", ("node", script), path, end)
+    command = ("node", script)
+    return Version(name, f"node {script}", command, path, end, about=about)
 
 
-def loop(name: str, module: str) -> Version:
+def loop(name: str, module: str, about: str = "") -> Version:
     """A process without HTTP that measures itself."""
     command = (sys.executable, "-m", module)
-    return Version(name, f"python -m {module}", command, None, runs=(module,))
+    shown = f"python -m {module}"
+    return Version(name, shown, command, None, runs=(module,), about=about)
 
 
 @dataclass(frozen=True)
 class Target:
     """What the recipe promises, and what the run says about it."""
 
-    promise: str  # as one reads it: "At least 25 times as fast as the sync generator"
+    promise: str  # as one reads it: "At least 25 times as fast as the plain generator"
     goal: float
     measured: float
-    unit: str
+    unit: str  # "%" is a share of another version's speed
     at_most: bool = False  # whether less is better
 
     @property
@@ -171,7 +175,7 @@ class Bench:
     `read` takes a body apart into units, `expected` says what `n` units are; they must
     agree for every version before anything is measured. `extra` units of each body are
     not counted in `size`, as the header of a table. `why` gives the reason for each
-    promise that is missed; the page shows both.
+    promise that is missed: what follows "Missed, because". The page shows both.
     """
 
     slug: str
@@ -190,6 +194,11 @@ class Bench:
     quick_memory: tuple[int, int] | None = None
     targets: Callable[[Report], list[Target]] = no_targets
     why: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What each version is, by its name."""
+        return {version.name: version.about for version in self.versions}
 
 
 # --- The processes --------------------------------------------------------------------

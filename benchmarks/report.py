@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
-from math import ceil, floor, log10
+from math import floor, log10
 from pathlib import Path
 from textwrap import indent
 
 from benchmarks.client import Sample
-from benchmarks.harness import Memory, Report, Result, Target
+from benchmarks.harness import Bench, Memory, Report, Result, Target
 
 WIDTH, ROW, LEFT = 390, 44, 10  # a phone's width; everything in CSS pixels
 BAR = WIDTH - 2 * LEFT
@@ -23,14 +23,12 @@ LIGHT = {
     "text": "#4a5160",
     "bar": "#7c8696",
     "ours": "#0f766e",
-    "line": "#d5d9e0",
 }
 DARK = {
     "card": "#1e2129",
     "text": "#c3c9d4",
     "bar": "#8d97a8",
     "ours": "#2dd4bf",
-    "line": "#3d4350",
 }
 
 
@@ -38,8 +36,7 @@ def colours(of: dict[str, str]) -> str:
     """Write the rules that colour a chart."""
     return (
         f".card {{ fill: {of['card']}; }} text {{ fill: {of['text']}; }} "
-        f".bar {{ fill: {of['bar']}; }} .ours .bar {{ fill: {of['ours']}; }} "
-        f"line {{ stroke: {of['line']}; }}"
+        f".bar {{ fill: {of['bar']}; }} .ours .bar {{ fill: {of['ours']}; }}"
     )
 
 
@@ -47,19 +44,18 @@ STYLE = f"""
   text {{ font: 13px system-ui, sans-serif; }}
   .number {{ text-anchor: end; font-variant-numeric: tabular-nums; }}
   .ours text {{ font-weight: 700; }}
-  .axis {{ font-size: 11px; }}
   {colours(LIGHT)}
   @media (prefers-color-scheme: dark) {{ {colours(DARK)} }}
 """
-NO_REASON = "The reason is not known yet."
+NOISE = 0.05  # a smaller difference between two versions says nothing
 BUSY = 0.1  # the share of the machine that other work may take
 
 
-def short(value: float) -> str:
-    """Write a number with three digits: 0.0123, 1.23, 12.3, 123, 12,300."""
+def short(value: float, digits: int = 3) -> str:
+    """Write a number with so many digits, here three: 0.0123, 1.23, 123, 12,300."""
     if value <= 0:
         return "0"
-    digits = 2 - floor(log10(value))
+    digits -= 1 + floor(log10(value))
     return f"{round(value, digits):,.{max(digits, 0)}f}"
 
 
@@ -70,14 +66,20 @@ def duration(seconds: float | None) -> str:
     return f"{short(seconds)} s" if seconds >= 1 else f"{short(seconds * 1000)} ms"
 
 
-def page(report: Report, why: Mapping[str, str]) -> str:
-    """Write what a page includes: the speeds, the promises, and how it was measured.
+def page(report: Report, bench: Bench) -> str:
+    """Write what a page includes: the speeds, the targets, and how it was measured.
 
-    A table has three columns at most, so that it can be read on a phone. `why` gives
-    the reason for each promise that was missed.
+    A table has three columns at most, so that it can be read on a phone. The bench says
+    what each version is, and gives the reason for each target that was missed.
     """
-    parts = [speeds(report), *warnings(report), *promises(report, why), details(report)]
+    parts = [speeds(report), explained(report), versions(report, bench.about)]
+    parts += [*warnings(report), *targets(report, bench.why), details(report)]
     return "\n\n".join(parts) + "\n"
+
+
+def folded(title: str, *parts: str) -> str:
+    """Write what not every reader wants to know: a title that opens it."""
+    return "\n\n".join([f'??? info "{title}"', indent("\n\n".join(parts), "    ")])
 
 
 def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
@@ -92,20 +94,42 @@ def marked(report: Report, result: Result, *cells: str) -> list[str]:
     return [f"**{cell}**" for cell in line] if result.name == report.ours else line
 
 
+def times(ratio: float) -> str:
+    """Write a ratio of two times; a difference that is noise counts as none."""
+    shown = "1" if abs(ratio - 1) < NOISE else short(ratio, 2)
+    return f"{shown}×"  # noqa: RUF001
+
+
 def speeds(report: Report) -> str:
     """Write the table that comes first."""
     return rows(
-        ["Version", f"{report.unit.capitalize()}/s", "Time, ours = 1"],
+        ["Version", f"{report.unit.capitalize()}/s", "Time"],
         [
             marked(
                 report,
                 result,
                 short(report.per_second(result.name)),
-                f"{short(report.ratio(result.name))}×",  # noqa: RUF001
+                times(report.ratio(result.name)),
             )
             for result in report.results
         ],
     )
+
+
+def explained(report: Report) -> str:
+    """Say what the numbers of the first table mean."""
+    return (
+        f"*Time* is how long a version takes for {report.size:,} {report.unit}, "
+        "compared with the version in bold: 2× takes twice as long, 0.5× half as long. "  # noqa: RUF001
+        f"A difference below {NOISE:.0%} is the noise of a run, so it is shown as 1×."  # noqa: RUF001
+    )
+
+
+def versions(report: Report, about: dict[str, str]) -> str:
+    """Say what each version is that the bench still knows."""
+    names = [result.name for result in report.results if result.name in about]
+    lines = [f"- **{name}:** {about[name]}" for name in names]
+    return folded("What each version is", "\n".join(lines))
 
 
 def warnings(report: Report) -> list[str]:
@@ -118,20 +142,31 @@ def warnings(report: Report) -> list[str]:
     ]
 
 
-def promises(report: Report, why: Mapping[str, str]) -> list[str]:
-    """Write what the recipe promises; one that is missed comes with its reason."""
+def measured(target: Target) -> str:
+    """Write what was measured for a target."""
+    if target.unit == "%" and abs(target.measured - 100) < 100 * NOISE:
+        return "as fast"
+    return f"{short(target.measured)} {target.unit}"
+
+
+def targets(report: Report, why: Mapping[str, str]) -> list[str]:
+    """Write the recipe's targets; one that is missed comes with its reason."""
     if not report.targets:
         return []
     lines, reasons = [], []
     for target in report.targets:
-        measured = f"{short(target.measured)} {target.unit}"
-        lines.append(
-            [target.promise, measured if target.met else f"missed: {measured}"]
-        )
+        found = measured(target)
+        lines.append([target.promise, found if target.met else f"{found}, missed"])
         if not target.met:
-            reason = why.get(target.promise, NO_REASON)
-            reasons.append(f"**Missed: {target.promise}.** {reason}")
-    return [rows(["The recipe promises", "Measured"], lines), *reasons]
+            promise = target.promise[:1].lower() + target.promise[1:]
+            reason = "and the reason is not known yet."
+            if target.promise in why:
+                reason = f"because {why[target.promise]}"
+            reasons.append(
+                f"**One target is missed.** Target: {promise}. "
+                f"Measured: {found}. Missed, {reason}"
+            )
+    return [rows(["Target of the recipe", "Measured"], lines), *reasons]
 
 
 def details(report: Report) -> str:
@@ -144,7 +179,7 @@ def details(report: Report) -> str:
         memory = report.memory
         said.append(
             f"From {memory.small:,} to {memory.large:,} {report.unit} the peak memory "
-            f"of ours grows by {memory.growth / 1e6:.1f} MB."
+            f"of the recipe grows by {memory.growth / 1e6:.1f} MB."
         )
     said += [f"Left out: {name} ({why})." for name, why in report.left_out.items()]
     used = ", ".join(f"{name} {number}" for name, number in report.versions.items())
@@ -167,22 +202,16 @@ def details(report: Report) -> str:
         f"{report.other_work:.0%} of it busy with other work; {used}.",
         f"Measured on {report.date} with `{report.command}`.",
     ]
-    title = '??? info "First byte, memory, and how it was measured"'
-    return "\n\n".join([title, indent("\n\n".join(parts), "    ")])
+    return folded("First byte, memory, and how it was measured", *parts)
 
 
 def chart(report: Report) -> str:
     """Draw a bar for each version: units in a second, longer is better."""
     rates = {r.name: report.per_second(r.name) for r in report.results}
-    slowest, fastest = min(rates.values()), max(rates.values())
-    log = fastest > 10 * slowest
-    # A logarithmic axis has no zero: it begins at the power of ten below all bars.
-    low = floor(log10(slowest * 0.999)) if log else 0
-    high = ceil(log10(fastest))
+    fastest = max(rates.values())
 
     def length(rate: float) -> float:
-        share = (log10(rate) - low) / (high - low) if log else rate / fastest
-        return round(BAR * share, 1)
+        return max(round(BAR * rate / fastest, 1), 1)
 
     def row(index: int, result: Result) -> str:
         y = 36 + index * ROW
@@ -196,20 +225,9 @@ def chart(report: Report) -> str:
             f'width="{length(rates[result.name])}" height="14" rx="2"/></g>'
         )
 
-    bottom = 36 + len(report.results) * ROW
-    marks = []
-    for power in range(low, high + 1) if log else ():
-        x = LEFT + length(10.0**power)
-        anchor = {low: "start", high: "end"}.get(power, "middle")
-        marks += [
-            f'<line x1="{x}" y1="32" x2="{x}" y2="{bottom}"/>',
-            f'<text x="{x}" y="{bottom + 14}" class="axis" text-anchor="{anchor}">'
-            f"{10**power:,}</text>",
-        ]
-    scale = ", logarithmic scale" if log else ""
-    title = escape(f"{report.unit.capitalize()} per second{scale}; longer is better")
+    title = escape(f"{report.unit.capitalize()} per second; longer is better")
     said = "; ".join(f"{name}: {short(rate)}" for name, rate in rates.items())
-    height = bottom + 22 if log else bottom + 4
+    height = 40 + len(report.results) * ROW
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
@@ -219,7 +237,6 @@ def chart(report: Report) -> str:
             f"<style>{STYLE}</style>",
             '<rect class="card" width="100%" height="100%" rx="4"/>',
             f'<text x="{LEFT}" y="20">{title}</text>',
-            *marks,
             *(row(index, result) for index, result in enumerate(report.results)),
             "</svg>",
             "",
@@ -227,7 +244,7 @@ def chart(report: Report) -> str:
     )
 
 
-def write(report: Report, why: Mapping[str, str], folder: Path) -> list[Path]:
+def write(report: Report, bench: Bench, folder: Path) -> list[Path]:
     """Write a report and what pages show of it; give the paths of the three files."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"{report.slug}.json"
@@ -236,12 +253,12 @@ def write(report: Report, why: Mapping[str, str], folder: Path) -> list[Path]:
         shown["met"] = target.met
     text = json.dumps(data, indent=2, ensure_ascii=False)
     kept.write_text(f"{text}\n", "utf-8")
-    return [kept, *render(report, why, folder)]
+    return [kept, *render(report, bench, folder)]
 
 
-def render(report: Report, why: Mapping[str, str], folder: Path) -> list[Path]:
+def render(report: Report, bench: Bench, folder: Path) -> list[Path]:
     """Write the table and the chart of a report; give their paths."""
-    contents = {"md": page(report, why), "svg": chart(report)}
+    contents = {"md": page(report, bench), "svg": chart(report)}
     paths = []
     for suffix, text in contents.items():
         path = folder / f"{report.slug}.{suffix}"

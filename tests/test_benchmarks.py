@@ -34,7 +34,7 @@ from benchmarks.harness import (
     node,
     run,
 )
-from benchmarks.report import DARK, LIGHT, STYLE, page, read, render, write
+from benchmarks.report import DARK, LIGHT, STYLE, chart, page, read, render, write
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -63,7 +63,7 @@ def quick(
     folder = tmp_path_factory.mktemp(bench.slug)
     before = children()
     report = run(bench, quick=True, say=print)
-    write(report, bench.why, folder)
+    write(report, bench, folder)
     return bench, report, folder, children() - before
 
 
@@ -139,7 +139,7 @@ def test_the_chart_has_a_bar_for_every_version(quick: Quick) -> None:
 
 def test_the_same_report_gives_the_same_files(quick: Quick, tmp_path: Path) -> None:
     bench, report, folder, _ = quick
-    for path in write(report, bench.why, tmp_path):
+    for path in write(report, bench, tmp_path):
         assert path.read_bytes() == (folder / path.name).read_bytes()
 
 
@@ -243,6 +243,17 @@ REPORT = Report(
         Result("Theirs", "theirs", [Sample(1.0, 0.001, 10, 100)], 10_000_000),
     ],
     left_out={},
+)
+NEVER_RUN = Bench(
+    slug="plain_text",
+    unit="lines",
+    versions=[
+        app("Ours", "a:app", "/", b"\n", "Made here."),
+        app("Theirs", "b:app", "/", b"\n", "Made there."),
+    ],
+    ours="Ours",
+    read=lambda _: [],
+    expected=lambda _: [],
 )
 
 
@@ -399,13 +410,64 @@ def test_a_promise_is_kept_or_missed(target: Target, met: bool) -> None:
     assert target.met is met
 
 
-def test_a_promise_that_is_missed_is_shown_as_missed_with_the_reason() -> None:
-    why = {FAST.promise: "The wire is the limit.", SMALL.promise: "Never shown."}
-    text = page(replace(REPORT, targets=[FAST, SMALL]), why)
-    assert "| At least 5 times as fast | missed: 4.50 times |" in text
-    assert "**Missed: At least 5 times as fast.** The wire is the limit." in text
+def test_a_target_that_is_missed_is_shown_as_missed_with_the_reason() -> None:
+    why = {FAST.promise: "the wire is the limit.", SMALL.promise: "never shown."}
+    found = replace(REPORT, targets=[FAST, SMALL])
+    text = page(found, replace(NEVER_RUN, why=why))
+    assert "| At least 5 times as fast | 4.50 times, missed |" in text
+    assert (
+        "**One target is missed.** Target: at least 5 times as fast. "
+        "Measured: 4.50 times. Missed, because the wire is the limit."
+    ) in text
     assert "| At most 10 MB more | 3.00 MB |" in text
-    assert "Never shown" not in text
+    assert "never shown" not in text
+    unknown = page(found, NEVER_RUN)
+    assert "Measured: 4.50 times. Missed, and the reason is not known yet." in unknown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "time", "share"),
+    [
+        (2.099, "1×", "as fast"),  # noqa: RUF001
+        (1.901, "1×", "as fast"),  # noqa: RUF001
+        (2.11, "1.1×", "106 %"),  # noqa: RUF001
+        (1.89, "0.94×", "94.5 %"),  # noqa: RUF001
+    ],
+)
+def test_a_difference_that_is_noise_is_no_difference(
+    seconds: float, time: str, share: str
+) -> None:
+    ours, theirs = REPORT.results
+    theirs = replace(theirs, rounds=[Sample(seconds, 0.001, 10, 100)])
+    found = replace(REPORT, results=[ours, theirs])
+    found.targets = [Target("Fast", 80, found.ratio("Theirs") * 100, "%")]
+    text = page(found, NEVER_RUN)
+    assert f"| {time} |" in text.splitlines()[3]
+    assert f"| Fast | {share} |" in text
+    assert "A difference below 5% is the noise of a run" in text
+
+
+@pytest.mark.parametrize("bench", BENCHES.values(), ids=BENCHES)
+def test_every_version_is_explained_in_whole_sentences(bench: Bench) -> None:
+    for name, about in bench.about.items():
+        assert re.fullmatch(r"\S.{20,300}\.", about), f"{name}: {about!r}"
+    assert len(set(bench.about.values())) == len(bench.versions)
+
+
+def test_the_page_says_what_each_version_of_the_table_is(quick: Quick) -> None:
+    bench, _, folder, _ = quick
+    text = (folder / f"{bench.slug}.md").read_text("utf-8")
+    for name in names(bench):
+        assert f"\n    - **{name}:** {bench.about[name]}\n" in text
+
+
+def test_a_bar_is_as_long_as_its_version_is_fast() -> None:
+    ours, theirs = REPORT.results
+    slow = replace(ours, rounds=[Sample(40.0, 0.001, 10, 100)])
+    root = ET.fromstring(chart(replace(REPORT, results=[slow, theirs])))  # noqa: S314
+    bars = [e for e in root.iter() if e.attrib.get("class") == "bar"]
+    slower, faster = (float(bar.attrib["width"]) for bar in bars)
+    assert faster / slower == pytest.approx(40, rel=0.02)
 
 
 def test_a_promise_that_is_missed_without_a_reason_fails_the_run(
@@ -433,10 +495,16 @@ def test_every_published_promise_that_is_missed_has_its_reason(kept: Path) -> No
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.stem)
+def test_every_published_version_is_one_that_the_bench_explains(kept: Path) -> None:
+    found = {result.name for result in read(kept).results}
+    assert found <= BENCHES[kept.stem].about.keys()
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.stem)
 def test_what_is_published_is_made_from_what_was_measured(
     kept: Path, tmp_path: Path
 ) -> None:
-    for path in render(read(kept), BENCHES[kept.stem].why, tmp_path):
+    for path in render(read(kept), BENCHES[kept.stem], tmp_path):
         again = "run python -m benchmarks --render"
         assert path.read_text("utf-8") == (PUBLISHED / path.name).read_text("utf-8"), (
             again
@@ -450,7 +518,10 @@ def test_tables_and_charts_are_made_again_without_a_measurement(
     found = replace(
         REPORT, targets=[FAST], memory=memory, other_work=0.5, left_out={"A": "b"}
     )
-    write(found, {}, tmp_path)
+    monkeypatch.setattr(
+        command_line, "benches", lambda: {**BENCHES, "plain_text": NEVER_RUN}
+    )
+    write(found, NEVER_RUN, tmp_path)
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for name in ("plain_text.md", "plain_text.svg"):
         (tmp_path / name).unlink()

@@ -24,8 +24,29 @@ export function append(box, list, nodes, most) {
     length -= list.firstChild.textContent?.length ?? 0;
     list.firstChild.remove();
   }
-  if (following) box.scrollTop = box.scrollHeight;
+  if (following) toEnd(box);
   return list.childNodes.length < before;
+}
+
+/**
+ * Scrolls to the end, so far that no row of a table is half hidden below its header.
+ * @param {HTMLElement} box that scrolls
+ */
+export function toEnd(box) {
+  const table = box.querySelector("table");
+  if (table) table.style.marginBottom = "";
+  box.scrollTop = box.scrollHeight;
+  if (!table || box.scrollTop === 0) return;
+  const edge = table.tHead?.getBoundingClientRect().bottom ?? 0;
+  for (const row of table.tBodies[0]?.rows ?? []) {
+    const { top, bottom } = row.getBoundingClientRect();
+    if (bottom <= edge) continue;
+    if (top < edge && bottom - edge < box.clientHeight / 2) {
+      table.style.marginBottom = `${Math.ceil(bottom - edge)}px`;
+      box.scrollTop = box.scrollHeight;
+    }
+    return;
+  }
 }
 
 /**

@@ -6,13 +6,15 @@ import { Timeline, shortTime } from "./timeline.js";
 
 /** @typedef {import("./curl.js").Wanted} Wanted */
 
+const SEEN = 16; // px that the picture of a run needs at least
 const template = document.createElement("template");
 template.innerHTML = `
   <section class="lp-figure">
-    <p class="lp-title"><span class="lp-before-mark" hidden>before:</span>
+    <p class="lp-title"><span class="lp-before-mark" hidden>Before:</span>
       <code></code> <span data-fact="answer"></span></p>
+    <p class="lp-scale" hidden></p>
     <dl class="lp-facts">
-      <div><dt>chunks</dt><dd data-fact="chunks"></dd></div>
+      <div><dt class="lp-noun"></dt><dd data-fact="chunks"></dd></div>
       <div><dt>bytes</dt><dd data-fact="bytes"></dd></div>
       <div class="lp-sse"><dt>events</dt><dd data-fact="events"></dd></div>
       <div><dt>first byte</dt><dd data-fact="first"></dd></div>
@@ -28,11 +30,17 @@ export class Figure {
   events = 0;
   partial = false; // some events may be among what a recording left out
   elapsed = 0; // ms
-  #timeline = new Timeline();
+  #timeline;
   #drawn = ""; // what the last drawing showed
 
-  /** @param {Wanted} wanted */
-  constructor(wanted) {
+  /**
+   * @param {Wanted} wanted
+   * @param {"read" | "chunk"} noun what `chunks` counts: the browser's reads or, of a
+   *   recording, the server's chunks
+   */
+  constructor(wanted, noun) {
+    this.#timeline = new Timeline(noun);
+    this.node.querySelector(".lp-noun")?.replaceChildren(`${noun}s`);
     this.key = keyOf(wanted);
     const title = titleOf(wanted);
     this.node.querySelector("code")?.replaceChildren(title);
@@ -71,6 +79,19 @@ export class Figure {
     this.#timeline.draw(this.elapsed, length, running);
   }
 
+  /** The width of the picture in px; 0 if it is not on show. */
+  get width() {
+    return this.#timeline.node.clientWidth;
+  }
+
+  /** @param {string} text says that the time scale is another one, if so */
+  scale(text) {
+    const node = this.node.querySelector(".lp-scale");
+    if (!node) return;
+    node.toggleAttribute("hidden", !text);
+    if (node.textContent !== text) node.textContent = text;
+  }
+
   /** Steps back: another run comes in front. */
   retire() {
     this.node.classList.add("lp-before");
@@ -92,9 +113,10 @@ export class Figure {
  * Two runs that are shown on one time scale, if neither would be too small to be seen.
  * @param {number} one ms
  * @param {number} other ms
+ * @param {number} width px of the picture
  */
-export function similar(one, other) {
-  return Math.min(one, other) * 20 >= Math.max(one, other);
+export function similar(one, other, width) {
+  return Math.min(one, other) * width >= Math.max(one, other) * SEEN;
 }
 
 /** @param {Wanted} wanted */

@@ -34,6 +34,7 @@ export class RequestForm {
     for (const field of [this.path, this.body]) {
       field.addEventListener("input", () => {
         this.select.selectedIndex = -1;
+        this.#name();
         field.removeAttribute("aria-invalid");
       });
     }
@@ -54,7 +55,6 @@ export class RequestForm {
     this.#choices = choices;
     this.#live = live;
     for (const { method, path } of choices) this.select.add(new Option(`${method} ${path}`));
-    this.choice.querySelector("span")?.replaceChildren(`${choices.length} requests`);
     this.choice.hidden = choices.length < 2;
     this.path.readOnly = !live;
     this.select.selectedIndex = chosen;
@@ -66,6 +66,7 @@ export class RequestForm {
     const wanted = this.#choices[chosen];
     if (!wanted) return;
     this.#chosen = chosen;
+    this.#name();
     this.method.textContent = wanted.method;
     this.path.value = wanted.path;
     this.body.value = wanted.body ?? "";
@@ -74,6 +75,13 @@ export class RequestForm {
     this.body.readOnly = !this.#live || this.body.value !== wanted.body;
     for (const field of [this.path, this.body]) field.removeAttribute("aria-invalid");
     this.#tell(wanted);
+  }
+
+  /** Says which request is chosen: what is drawn over the list's own field. */
+  #name() {
+    const [number, all] = [this.select.selectedIndex + 1, this.#choices.length];
+    const name = number ? `Request ${number} of ${all}` : `Edited request (${all} to choose)`;
+    this.choice.querySelector("span")?.replaceChildren(name);
   }
 
   /**

@@ -2,13 +2,13 @@
 
 /**
  * `<live-panel recipe="plain_text" path="/async/1"></live-panel>` runs a recipe on the
- * page: it shows the answer while it arrives, and a timeline of its chunks. Served by
+ * page: it shows the answer while it arrives, and a timeline of its reads. Served by
  * the project's own server, the panel asks the recipe itself; on a static site it
  * replays the recorded transcript.
  */
 
 import { get } from "./curl.js";
-import { KEPT, append, count, write } from "./dom.js";
+import { KEPT, append, count, toEnd, write } from "./dom.js";
 import { Figure, keyOf, similar } from "./figure.js";
 import { RequestForm } from "./form.js";
 import { ask, here, liveIndex, recordings, replay } from "./source.js";
@@ -22,9 +22,10 @@ import { bytes, shortTime } from "./timeline.js";
 /** @typedef {"idle" | "running" | "done" | "stopped" | "failed"} State */
 
 const ROWS = 500; // events that stay in the page
+const PATIENT = 2000; // characters of a text in which each comma may end a line
 const VIEWS = ["text", "events", "raw"];
 const NOTES = {
-  live: "Live from this server. A chunk is one read: the browser joins what arrives together.",
+  live: "Live from this server. The server sends chunks; your browser may join or split them. This panel counts its reads.",
   replay: "Replay of a recorded run: start `make serve` for the live stream, and to edit the request.",
   none: "There is no server here and no recorded run: start `make serve` for the live stream.",
   problem: "This recipe does not run here.",
@@ -50,10 +51,10 @@ template.innerHTML = `
       autocomplete="off" autocapitalize="off" spellcheck="false"></textarea>
   </form>
   <p class="lp-sent"></p>
-  <p class="lp-note"><span></span> <a class="lp-page" hidden>Open its page</a></p>
+  <p class="lp-note"><span></span> <a class="lp-page" target="_blank" rel="noopener" hidden>Open its page (new tab)</a></p>
   <p class="lp-status" role="status"></p>
   <div class="lp-result" hidden>
-    <div class="lp-figures"></div>
+    <div class="lp-newest"></div>
     <div class="lp-bar lp-views lp-sse" role="group" aria-label="Show the stream as">
       <button type="button" value="text">text</button>
       <button type="button" value="events">events</button>
@@ -67,7 +68,9 @@ template.innerHTML = `
       </table>
     </div>
     <pre class="lp-text lp-box" tabindex="0" role="region" aria-label="Text of the stream"></pre>
-    <p class="lp-cut" hidden>Only the newest ${KEPT / 1000} kB and ${ROWS} events are kept here.</p>
+    <p class="lp-cut" hidden>The panel keeps only the newest ${KEPT / 1000}
+      kB<span class="lp-sse"> and ${ROWS} events</span>.</p>
+    <div class="lp-earlier"></div>
   </div>`;
 
 class LivePanel extends HTMLElement {
@@ -96,6 +99,16 @@ class LivePanel extends HTMLElement {
   /** Leaving the page, also by the theme's instant navigation, ends the stream. */
   disconnectedCallback() {
     this.#stop();
+  }
+
+  /** What the panel counts: a browser sees no chunks. */
+  get #noun() {
+    return this.#mode === "replay" ? "chunk" : "read";
+  }
+
+  /** @param {number} chunks */
+  #count(chunks) {
+    return count(chunks, this.#noun);
   }
 
   get #recipe() {
@@ -163,7 +176,7 @@ class LivePanel extends HTMLElement {
     if (!wanted) return this.#say("failed", problem);
     const run = (this.#run = new AbortController());
     const figure = this.#open(wanted);
-    this.#say("running", "Waiting for the first chunk …");
+    this.#say("running", "Waiting for the first byte …");
     try {
       const answer = await this.#ask(wanted, run.signal);
       if (run.signal.aborted) return;
@@ -225,7 +238,7 @@ class LivePanel extends HTMLElement {
    * @param {Answer} answer that has come to its end
    */
   #end({ chunks, bytes: size }, { status, reason, endless, end }) {
-    const got = `${count(chunks, "chunk")}, ${bytes(size)} in ${shortTime(end())}.`;
+    const got = `${this.#count(chunks)}, ${bytes(size)} in ${shortTime(end())}.`;
     const answered = `The server answered ${`${status} ${reason}`.trim()}`;
     if (endless) {
       this.#finish("stopped", `The recording stops here, the stream goes on: ${got}`, end());
@@ -249,9 +262,9 @@ class LivePanel extends HTMLElement {
     if ((await liveIndex()) === null) {
       return chunks === 0
         ? "The server does not answer. Start it with `make serve`, then run this again."
-        : `The server is gone after ${count(chunks, "chunk")}. Start it again with \`make serve\`.`;
+        : `The server is gone after ${this.#count(chunks)}. Start it again with \`make serve\`.`;
     }
-    return `The connection broke after ${count(chunks, "chunk")}, before the end of the ` +
+    return `The connection broke after ${this.#count(chunks)}, before the end of the ` +
       "answer. The server is still there: its log says what failed.";
   }
 
@@ -259,13 +272,13 @@ class LivePanel extends HTMLElement {
   #stop(message) {
     if (!this.#run) return;
     this.#run.abort();
-    const said = message ?? `Stopped after ${count(this.#now?.chunks ?? 0, "chunk")}.`;
+    const said = message ?? `Stopped after ${this.#count(this.#now?.chunks ?? 0)}.`;
     this.#finish("stopped", said, performance.now() - this.#started);
   }
 
   /** @param {Wanted} wanted */
   #timeUp({ seconds }) {
-    const got = `${count(this.#now?.chunks ?? 0, "chunk")}, ${bytes(this.#now?.bytes ?? 0)}`;
+    const got = `${this.#count(this.#now?.chunks ?? 0)}, ${bytes(this.#now?.bytes ?? 0)}`;
     this.#stop(`Stopped after ${seconds} s, as \`--max-time ${seconds}\` does: ${got}. ` +
       "The stream had not ended.");
   }
@@ -305,7 +318,7 @@ class LivePanel extends HTMLElement {
   #addRow(className, ...cells) {
     const row = document.createElement("tr");
     row.className = className;
-    for (const text of cells) row.insertCell().textContent = this.#newest(text);
+    for (const text of cells) row.insertCell().append(...breakable(this.#newest(text)));
     this.#rows.push(row);
     if (this.#rows.length > 2 * ROWS) this.#rows = this.#rows.slice(-ROWS);
   }
@@ -320,9 +333,11 @@ class LivePanel extends HTMLElement {
     now.elapsed = end ?? performance.now() - this.#started;
     // While it runs, the axis has at least a second, so that it does not jump at first.
     const length = running ? Math.max(now.elapsed, 1000) : now.elapsed;
-    const together = before !== null && similar(length, before.elapsed);
+    const together = before !== null && similar(length, before.elapsed, now.width);
     now.paint(running, together ? Math.max(length, before.elapsed) : length);
     before?.paint(false, together ? Math.max(length, before.elapsed) : before.elapsed);
+    before?.scale(together || running ? "" : "This picture has another time scale than the one " +
+      `above: the run took ${shortTime(before.elapsed)}, the one above ${shortTime(length)}.`);
 
     const table = this.#find("lp-events");
     const rows = this.querySelector("tbody") ?? table;
@@ -363,7 +378,7 @@ class LivePanel extends HTMLElement {
    * @param {Wanted} wanted
    */
   #open(wanted) {
-    const figure = new Figure(wanted);
+    const figure = new Figure(wanted, this.#noun);
     const again = this.#now?.key === figure.key;
     if (again) {
       this.#now?.node.remove();
@@ -371,9 +386,10 @@ class LivePanel extends HTMLElement {
       this.#before?.node.remove();
       this.#before = this.#now;
       this.#before.retire();
+      this.#find("lp-earlier").append(this.#before.node);
     }
     this.#now = figure;
-    this.#find("lp-figures").prepend(figure.node);
+    this.#find("lp-newest").append(figure.node);
     // What was a token stream will be one again; of another request nothing is known.
     if (!again) this.removeAttribute("data-tokens");
     figure.counts(this.hasAttribute("data-sse"));
@@ -415,7 +431,7 @@ class LivePanel extends HTMLElement {
     }
     // A box that was hidden could not follow the stream.
     for (const box of this.#run ? this.querySelectorAll(".lp-box") : []) {
-      box.scrollTop = box.scrollHeight;
+      toEnd(/** @type {HTMLElement} */ (box));
     }
   }
 
@@ -423,6 +439,17 @@ class LivePanel extends HTMLElement {
   #find(className) {
     return /** @type {HTMLElement} */ (this.querySelector(`.${className}`));
   }
+}
+
+/**
+ * Lets a browser break a line after a comma, as JSON without spaces needs it.
+ * @param {string} text
+ * @returns {(string | Node)[]}
+ */
+function breakable(text) {
+  if (text.length > PATIENT) return [text];
+  const [first = "", ...rest] = text.split(/(?<=,)/);
+  return [first, ...rest.flatMap((part) => [document.createElement("wbr"), part])];
 }
 
 /** @param {number} ms */

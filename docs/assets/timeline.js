@@ -14,11 +14,12 @@ const SPREAD = 80; // px that large squares may; beyond, they get smaller
  */
 
 /**
- * A picture of a stream, time across. Each chunk is a bar, as high as it is large; where
+ * A picture of a stream, time across. Each chunk or read is a bar, as high as it is large; where
  * bars would hide each other, each chunk is a square on the pile of its moment instead.
  */
 export class Timeline {
   node = svg("svg", { class: "lp-timeline", role: "img", height: TOP + PLOT + BOTTOM });
+  #noun;
   #grid = svg("path", { class: "lp-grid" });
   #bars = svg("path", { class: "lp-bars" });
   #now = svg("path", { class: "lp-now" });
@@ -31,7 +32,9 @@ export class Timeline {
   #length = 1000;
   #running = false;
 
-  constructor() {
+  /** @param {string} noun what a bar is: a read or a chunk */
+  constructor(noun) {
+    this.#noun = noun;
     this.node.append(this.#grid, this.#now, this.#bars, this.#labels);
     const again = () => this.draw(this.#elapsed, this.#length, this.#running);
     new ResizeObserver(again).observe(this.node);
@@ -94,8 +97,8 @@ export class Timeline {
     this.#grid.setAttribute("d", grid);
     this.#now.setAttribute("d", running ? `M${x(elapsed)} ${TOP}V${bottom}` : "");
     this.#labels.replaceChildren(...labels);
-    this.node.setAttribute("aria-label", running ? "Timeline of the chunks" :
-      `Timeline: ${count(this.#total, "chunk")} in ${shortTime(elapsed)}, ` +
+    this.node.setAttribute("aria-label", running ? `Timeline of the ${this.#noun}s` :
+      `Timeline: ${count(this.#total, this.#noun)} in ${shortTime(elapsed)}, ` +
       `the largest ${bytes(this.#largest)}`);
   }
 
@@ -141,8 +144,8 @@ export class Timeline {
     const drawing = Array.from(piles, ([column, high]) => {
       return `M${column * pitch + middle} ${bottom}v${1 - high * pitch}`;
     });
-    const stands = this.#each === 1 ? "a square is a chunk" :
-      `a square is ${this.#each.toLocaleString("en")} chunks`;
+    const stands = this.#each === 1 ? `a square is a ${this.#noun}` :
+      `a square is ${this.#each.toLocaleString("en")} ${this.#noun}s`;
     const largest = `· the largest ${bytes(this.#largest)}`;
     const hints = [`${stands} ${largest}`, stands];
     if (far > NEAR) {

@@ -325,8 +325,22 @@ def test_the_timeline_has_a_bar_for_each_chunk_as_high_as_the_chunk_is_large(
     assert re.findall(r"v-(\d+)", path) == ["64", "32", "16"]
     expect(panel.locator(".lp-timeline text").first).to_have_text("100 bytes")
     expect(panel.get_by_role("img")).to_have_accessible_name(
-        re.compile(r"Timeline: 3 chunks in .*, the largest 100 bytes")
+        re.compile(r"Timeline: 3 reads in .*, the largest 100 bytes")
     )
+
+
+def test_a_live_run_counts_reads_and_calls_them_so(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    expect(note(panel)).to_have_text(
+        "Live from this server. The server sends chunks; your browser may join or "
+        "split them. This panel counts its reads."
+    )
+    run(panel)
+    expect(status(panel)).to_have_text("Waiting for the first byte …")
+    site.gate.make("one\n", None)
+    expect(status(panel)).to_contain_text("Done: 1 read, 4 bytes in")
+    expect(panel.locator("dt").first).to_have_text("reads")
+    expect(panel).not_to_contain_text("1 chunk")
 
 
 def test_the_figures_of_a_run_are_shown(page: Page, site: Site) -> None:
@@ -396,7 +410,7 @@ def test_stop_ends_the_stream_at_the_server(page: Page, site: Site) -> None:
     expect(fact(panel, "chunks")).to_have_text("1")
     panel.get_by_role("button", name="Stop").click()
     expect(panel).to_have_attribute("data-state", "stopped")
-    expect(status(panel)).to_have_text("Stopped after 1 chunk.")
+    expect(status(panel)).to_have_text("Stopped after 1 read.")
     assert site.gate.left.wait(5)
 
 
@@ -413,7 +427,7 @@ def test_the_keyboard_is_enough_and_begins_with_the_controls(
     site.gate.make("one\n")
     expect(text(panel)).to_have_text("one\n")
     page.keyboard.press("Escape")
-    expect(status(panel)).to_have_text("Stopped after 1 chunk.")
+    expect(status(panel)).to_have_text("Stopped after 1 read.")
     assert site.gate.left.wait(5)
     stops = []
     for _ in range(4):
@@ -518,7 +532,7 @@ def test_a_server_that_goes_in_mid_stream_is_named(
         expect(fact(panel, "chunks")).to_have_text(str(number))
     site.vanish()
     expect(status(panel)).to_have_text(
-        "The server is gone after 3 chunks. Start it again with make serve."
+        "The server is gone after 3 reads. Start it again with make serve."
     )
     expect(panel).to_have_attribute("data-state", "failed")
     expect(text(panel)).to_have_text("a line\n" * 3)
@@ -535,7 +549,7 @@ def test_a_recipe_that_fails_in_mid_stream_is_told_from_a_lost_server(
     expect(fact(panel, "chunks")).to_have_text("1")
     site.gate.make("BREAK")
     expect(status(panel)).to_contain_text(
-        "The connection broke after 1 chunk, before the end of the answer. "
+        "The connection broke after 1 read, before the end of the answer. "
         "The server is still there"
     )
     assert page_errors
@@ -560,6 +574,9 @@ def test_a_static_site_replays_the_recorded_run_and_says_so(
     expect(panel.get_by_label("Path and query")).not_to_be_editable()
     run(panel)
     expect(panel).to_have_attribute("data-state", "done")
+    # What a recording holds are the server's chunks, not a browser's reads.
+    expect(panel.locator("dt").first).to_have_text("chunks")
+    expect(status(panel)).to_have_text("Done: 4 chunks, 66,032 bytes in 4 ms.")
     expect(fact(panel, "chunks")).to_have_text("4")
     expect(fact(panel, "bytes")).to_have_text("66,032")
     expect(fact(panel, "first")).to_have_text("1 ms")
@@ -603,8 +620,15 @@ def test_the_panel_links_to_the_page_of_a_recipe_that_has_one(
     site.index["sse_basic"]["page"] = "live/sse_basic/"
     one, other = panels(page, site, "sse_basic /native", "gate /text")
     expect(other.get_by_role("link")).to_have_count(0)
-    one.get_by_role("link", name="Open its page").click()
-    expect(page).to_have_url(re.compile(r"/book/live/sse_basic/$"))
+    run(one)
+    expect(one).to_have_attribute("data-state", "done")
+    link = one.get_by_role("link", name="Open its page (new tab)")
+    expect(link).to_have_attribute("rel", "noopener")
+    with page.expect_popup() as opened:
+        link.click()
+    expect(opened.value).to_have_url(re.compile(r"/book/live/sse_basic/$"))
+    # What the reader has run is still here.
+    expect(one.locator("tbody tr")).to_have_count(6)
 
 
 def test_the_reader_chooses_among_the_recorded_requests(
@@ -613,11 +637,12 @@ def test_the_reader_chooses_among_the_recorded_requests(
     (panel,) = panels(page, static_site, "poem /poem")
     path = panel.get_by_label("Path and query")
     expect(path).to_have_value("/poem")
-    expect(panel.locator(".lp-choice")).to_contain_text("3 requests")
+    expect(panel.locator(".lp-choice")).to_contain_text("Request 1 of 3")
     choice = panel.get_by_label("Request", exact=True)
     options = choice.locator("option").all_inner_texts()
     assert options == ["GET /poem", "GET /feed?from=1", "GET /clock"]
     choice.select_option("GET /feed?from=1")
+    expect(panel.locator(".lp-choice")).to_contain_text("Request 2 of 3")
     expect(path).to_have_value("/feed?from=1")
     run(panel)
     expect(panel.locator("tbody tr")).to_have_text("0.00 s1messagea")
@@ -690,7 +715,7 @@ def test_a_request_with_a_time_limit_is_stopped_by_the_panel(
     site.gate.make("one\n")
     expect(panel).to_have_attribute("data-state", "stopped")
     expect(status(panel)).to_have_text(
-        "Stopped after 0.5 s, as --max-time 0.5 does: 1 chunk, 4 bytes. "
+        "Stopped after 0.5 s, as --max-time 0.5 does: 1 read, 4 bytes. "
         "The stream had not ended."
     )
     assert site.gate.left.wait(5)
@@ -786,7 +811,88 @@ def test_the_last_run_of_another_request_stays_for_comparison(
     expect(panel.get_by_role("region", name="Before: GET /events")).to_be_visible()
 
 
-RUNS = [(100, 400, True), (1, 400, False)]  # ms of two runs, and whether together
+def test_the_text_of_a_run_stands_between_its_picture_and_the_run_before(
+    page: Page, site: Site
+) -> None:
+    site.index["gate"] = recipe("/text", "/events")
+    (panel,) = panels(page, site, "gate /text")
+    choice = panel.get_by_label("Request", exact=True)
+    for path, chunk, box in [
+        ("/events", "data: a\n\n", ".lp-events"),
+        ("/text", "one\n", ".lp-text"),
+    ]:
+        choice.select_option(f"GET {path}")
+        run(panel)
+        site.gate.make(chunk, None)
+        expect(panel).to_have_attribute("data-state", "done")
+        expect(panel.locator(box)).to_be_visible()
+    order = [".lp-newest .lp-timeline", ".lp-text", ".lp-before .lp-timeline"]
+    boxes = [panel.locator(part).bounding_box() for part in order]
+    tops = [box["y"] for box in boxes if box]
+    assert len(tops) == 3
+    assert tops == sorted(tops)
+    expect(panel.locator(".lp-before .lp-title")).to_contain_text("Before: GET /events")
+
+
+def test_an_edited_request_is_none_of_the_list(page: Page, site: Site) -> None:
+    site.index["gate"] = recipe("/text", "/events")
+    (panel,) = panels(page, site, "gate /events")
+    expect(panel.locator(".lp-choice")).to_contain_text("Request 2 of 2")
+    panel.get_by_label("Path and query").fill("/events?x=1")
+    expect(panel.locator(".lp-choice")).to_contain_text("Edited request (2 to choose)")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_events_break_between_fields_and_no_row_is_half_below_the_header(
+    page: Page, site: Site, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    (panel,) = panels(page, site, "gate /events")
+    run(panel)
+    data = '{"id":7,"item":"green tea","customer":"Ada","state":"shipped"}'
+    for number in range(1, 30):
+        site.gate.make(f"id: {number}\nevent: order\ndata: {data}\n\n")
+        expect(fact(panel, "events")).to_have_text(str(number))
+    site.gate.make(None)
+    expect(panel).to_have_attribute("data-state", "done")
+    edges = panel.locator(".lp-events").evaluate(
+        """box => {
+          const edge = box.querySelector("thead").getBoundingClientRect().bottom;
+          const rows = [...box.querySelectorAll("tbody tr")];
+          return rows.map((row) => row.getBoundingClientRect())
+            .filter(({ top, bottom }) => top < edge - 1 && bottom > edge + 1).length;
+        }"""
+    )
+    assert edges == 0
+    expect(panel.locator("tbody tr").last).to_be_in_viewport(ratio=0.5)
+    # The lines of a cell, as they are laid out.
+    lines = (
+        panel.locator("tbody tr")
+        .last.locator("td")
+        .last.evaluate(
+            """cell => {
+          const lines = [];
+          for (const node of cell.childNodes) {
+            for (let i = 0; i < (node.data?.length ?? 0); i++) {
+              const range = document.createRange();
+              range.setStart(node, i);
+              range.setEnd(node, i + 1);
+              const { top } = range.getBoundingClientRect();
+              if (lines.at(-1)?.top === top) lines.at(-1).text += node.data[i];
+              else lines.push({ top, text: node.data[i] });
+            }
+          }
+          return lines.map(({ text }) => text);
+        }"""
+        )
+    )
+    assert "".join(lines) == data
+    assert {line[-1] for line in lines} <= {",", " ", "}"}, lines
+    assert len(lines) == (2 if width == 390 else 1)
+
+
+# ms of two runs, and whether together: the picture is some 1200 px wide
+RUNS = [(100, 400, True), (14, 400, True), (400, 14, True), (1, 400, False)]
 
 
 @pytest.mark.parametrize(("one", "other", "together"), RUNS)
@@ -806,8 +912,17 @@ def test_two_runs_are_drawn_on_one_time_scale_unless_one_would_vanish(
     panel.get_by_label("Request", exact=True).select_option(f"GET /{other}")
     run(panel)
     expect(panel).to_have_attribute("data-state", "done")
-    expected = other if together else one
-    expect(axes).to_have_text([f"{other} ms", f"{expected} ms"])
+    expected = max(one, other) if together else one
+    longest = max(one, other) if together else other
+    expect(axes).to_have_text([f"{longest} ms", f"{expected} ms"])
+    said = panel.locator(".lp-before .lp-scale")
+    if together:
+        expect(said).to_be_hidden()
+    else:
+        expect(said).to_have_text(
+            "This picture has another time scale than the one above: "
+            f"the run took {one} ms, the one above {other} ms."
+        )
 
 
 def token(text: str) -> str:
@@ -983,6 +1098,8 @@ def test_only_the_newest_text_is_kept_and_the_panel_says_so(
     site.gate.make("the end", None)
     expect(panel).to_have_attribute("data-state", "done")
     expect(panel.locator(".lp-cut")).to_be_visible()
+    said = panel.locator(".lp-cut").inner_text()
+    assert said == "The panel keeps only the newest 100 kB."
     kept = text(panel).text_content() or ""
     assert len(kept) <= 100_000
     assert kept.endswith("the end")
@@ -1002,6 +1119,8 @@ def test_thousands_of_chunks_and_events_leave_a_small_page(
     expect(fact(panel, "chunks")).to_have_text("20,000")
     expect(fact(panel, "events")).to_have_text("20,000")
     assert panel.locator("tbody tr").count() <= 500
+    said = panel.locator(".lp-cut").inner_text()
+    assert said == "The panel keeps only the newest 100 kB and 500 events."
     assert len(panel.locator(".lp-bars").get_attribute("d") or "") < 10_000
     assert squares(panel) == 2500
     expect(panel.locator(".lp-timeline text").first).to_contain_text(
