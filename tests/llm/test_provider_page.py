@@ -58,7 +58,7 @@ def cookbook(line: str) -> Iterator[Server]:
     argv = [sys.executable, "-u", "-m", "cookbook.cli", *line.split()[1:]]
     with servers.serve([*argv, "--port", str(port)], port) as server:
         # The model's port accepts before the model is loaded.
-        until(lambda: server.output().endswith("Ctrl-C stops it\n"))
+        until(lambda: server.output().endswith("Ctrl+C stops it\n"))
         yield server
 
 
@@ -177,7 +177,11 @@ def test_a_file_of_your_own_is_served_as_the_page_says() -> None:
         asked = command('"model": "truncated"').replace("truncated", names[-1])
         curl(asked, (8001, server.port), status=56)  # a reset
         record = curl(command("/scripted/record"), (8001, server.port))
-    assert f"export OPENAI_MODEL={names[-1]}" in server.output()
+        (models,) = re.findall(
+            r"^  (curl .*/v1/models)$", server.output(), re.MULTILINE
+        )
+        listed = [model["id"] for model in json.loads(curl(models))["data"]]
+    assert listed == names
     assert record.splitlines()[1].startswith("1        broken off: reset  3 ")
 
 
