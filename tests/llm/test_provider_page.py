@@ -112,7 +112,9 @@ def test_the_record_shows_what_the_page_did(script: Server) -> None:
     curl(forget, port)
     # A stream that is cut off, asked for without a recipe …
     truncated = curl(command('"model": "truncated"'), port)
+    assert truncated.count("data: ") == 3
     assert truncated.count('"delta":{"content":') == 2
+    assert "content" not in truncated.partition("\n")[0].replace('"content":""', "")
     assert '"finish_reason":"' not in truncated
     assert "[DONE]" not in truncated
     # … and through one, which gets its variables in its own terminal …
@@ -144,6 +146,8 @@ def test_the_gate_lets_as_many_tokens_through_as_the_page_says(script: Server) -
         for token in ("Tea", " is", " hot"):
             assert f'"content":"{token}"' in next(events)
         assert "still open  3 " in curl(command("/scripted/record"), port)
+        requests = command("curl http://127.0.0.1:8001/scripted/req")
+        assert '"ended":null' in curl(requests, port)
         waiting.kill()
 
 
