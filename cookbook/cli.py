@@ -177,7 +177,7 @@ def llm(
 
 
 def serve_local(port: int) -> str | None:
-    """Serve the local model until Ctrl-C, or give the reason why it cannot run."""
+    """Serve the local model until Ctrl+C, or give the reason why it cannot run."""
     if reason := local.available():
         return reason
     with contextlib.ExitStack() as stack:
@@ -186,14 +186,14 @@ def serve_local(port: int) -> str | None:
                 model = stack.enter_context(local.running(port))
         except (OSError, RuntimeError) as error:
             return str(error)
-        introduce(f"the language model [bold]{model.model}[/]", model.url)
-        console.print("Ctrl-C stops it")
+        introduce(f"the language model [bold]{model.model}[/]", model.env, model.url)
+        console.print("Ctrl+C stops it")
         code = model.process.wait()
         raise fail(f"The model's process ended with code {code}.")
 
 
 def serve_scripted(listener: socket.socket, file: Path | None) -> None:
-    """Serve the scripted provider until Ctrl-C."""
+    """Serve the scripted provider until Ctrl+C."""
     from cookbook.llm import scripted
 
     try:
@@ -202,25 +202,25 @@ def serve_scripted(listener: socket.socket, file: Path | None) -> None:
         raise fail(f"The scenarios cannot be read: {error}") from None
     url = f"http://{HOST}:{listener.getsockname()[1]}"
     what = f"the scenarios of {file}" if file else "the cookbook's scenarios"
-    introduce(escape(what), url)
-    last = [*scenarios][-1]
+    # The scenario without a fault, so that all printed lines can be typed as they are.
+    introduce(escape(what), local.environment(url, "ok"), url)
     lines = [
-        "The name of the model chooses one of its scenarios, for example",
-        f"  export OPENAI_MODEL={last}",
+        "The name of the model chooses one of its scenarios. These are the names:",
+        f"  curl {url}/v1/models",
         "What it was asked, and how each answer ended:",
         f"  curl {url}/scripted/record",
-        "Ctrl-C stops it",
+        "Ctrl+C stops it",
     ]
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
     scripted.run(listener, scenarios)
 
 
-def introduce(what: str, url: str) -> None:
+def introduce(what: str, variables: dict[str, str], url: str) -> None:
     """Say what is served where, and what makes the official SDKs find it."""
     console.print(f"Serving {what}: [bold]{url}[/]", soft_wrap=True)
     console.print("OpenAI's and Anthropic's libraries, and every recipe, find it by")
-    for name, value in local.environment(url).items():
+    for name, value in variables.items():
         console.print(f"  export {name}={value}", markup=False, soft_wrap=True)
 
 

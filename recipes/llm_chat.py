@@ -56,7 +56,6 @@ PAGE = Path(__file__).with_suffix(".html")
 ORIGINS = os.environ.get("CHAT_ORIGINS", "").split()
 AN_ORIGIN = "origins like https://shop.example, with a space between two"
 SHOWN = ["Retry-After", "X-Request-ID"]  # headers for pages of other origins
-NO_MODEL = "No model is set up: run `cookbook llm`, or set OPENAI_API_KEY."
 
 open_streams: list[str] = []  # the address of each one's client
 request_id = ContextVar("request_id", default="")
@@ -116,7 +115,7 @@ def explain(error: Exception) -> Failed:
     if isinstance(error, TimeoutError | APITimeoutError):
         return Failed(status=504, message="The model takes too long.")
     if isinstance(error, BadRequestError):
-        return Failed(status=400, message="The model does not take this conversation.")
+        return Failed(status=400, message="The model refuses this. It may be too long.")
     if isinstance(error, AuthenticationError | PermissionDeniedError | NotFoundError):
         return Failed(status=503, message="The provider refuses our key or our model.")
     if isinstance(error, RateLimitError):
@@ -206,7 +205,7 @@ async def ask(request: Request, asked: Conversation) -> AsyncIterator[Events]:
     """Ask while a status can still say no; in the end hang up and free the place."""
     who = request.client.host if request.client else ""
     if not request.state.ready:
-        raise HTTPException(503, NO_MODEL)
+        raise HTTPException(503, "No model: run `cookbook llm` and type its exports.")
     if open_streams.count(who) >= STREAMS:
         raise refusal(Failed(status=429, message="Too many at once. Wait a moment."))
     open_streams.append(who)
@@ -253,8 +252,9 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
             raise ValueError(f"CHAT_ORIGINS holds {origin!r}, not {AN_ORIGIN}")
     key = os.environ.get("OPENAI_API_KEY")
     model = os.environ.get("OPENAI_MODEL") or MODEL
+    ready = bool(key or os.environ.get("OPENAI_BASE_URL"))
     async with AsyncOpenAI(api_key=key or "none", max_retries=0) as client:
-        yield {"client": client, "model": model, "ready": bool(key)}
+        yield {"client": client, "model": model, "ready": ready}
 
 
 app = App(title="llm_chat", lifespan=lifespan, max_body_size=2_000_000)  # bytes

@@ -104,7 +104,7 @@ async def client_leaves(request: Request) -> None:
 async def open_chunks(request: Request, prompt: Prompt) -> AsyncIterator[Chunks]:
     """Begin the answer while a status can still say no, and close it in any case."""
     if not (os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL")):
-        raise HTTPException(503, "No model: run `cookbook llm`, or set OPENAI_API_KEY.")
+        raise HTTPException(503, "No model: run `cookbook llm` and type its exports.")
     asking = create_task(ask(request.state.client, prompt))
     leaving = create_task(client_leaves(request))
     try:

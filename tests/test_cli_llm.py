@@ -30,6 +30,7 @@ CANARY = "sk-canary-4711"
 URL = "http://127.0.0.1:9"  # the discard port: nobody answers
 REASON = "The local model needs xllamacpp: pip install -e '.[llm]'."
 NAMES = ["OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"]
+NAMES += ["OPENAI_MODEL"]
 TEA = Recipe(
     slug="llm_tea",
     summary="Ask for tea.",
@@ -78,7 +79,7 @@ class Model:
             self.running -= 1
 
     def wait(self) -> int:
-        """Give the exit code; without one, be stopped by Ctrl-C."""
+        """Give the exit code; without one, be stopped by Ctrl+C."""
         if self.code is None:
             raise KeyboardInterrupt
         return self.code
@@ -122,8 +123,8 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, st
     return seen
 
 
-def exports(url: str) -> list[str]:
-    values = [f"{url}/v1", "not-needed", url, "not-needed"]
+def exports(url: str, model: str) -> list[str]:
+    values = [f"{url}/v1", "not-needed", url, "not-needed", model]
     return [f"  export {n}={v}" for n, v in zip(NAMES, values, strict=True)]
 
 
@@ -202,7 +203,7 @@ def test_the_scripted_provider_takes_the_place_of_a_model_that(
         assert who.kind == "scripted"
         assert who.description == f"{provider.SCRIPTED} {model.missing or model.error}"
         assert os.environ["OPENAI_BASE_URL"] == f"{who.url}/v1"
-        assert who.env.keys() >= set(NAMES)
+        assert who.env.keys() == set(NAMES[:-1])
 
 
 # cookbook llm
@@ -216,8 +217,8 @@ def test_llm_says_what_is_served_where_and_how_to_use_it(model: Model) -> None:
     assert result.stdout.splitlines() == [
         f"Serving the language model {local.MODEL}: {url}",
         "OpenAI's and Anthropic's libraries, and every recipe, find it by",
-        *exports(url),
-        "Ctrl-C stops it",
+        *exports(url, local.MODEL),
+        "Ctrl+C stops it",
         "Stopped.",
     ]
     assert (model.ports, model.running) == ([port], 0)
@@ -254,12 +255,12 @@ def test_llm_scripted_takes_an_optional_file(
     assert result.stdout.splitlines() == [
         f"Serving {what}: {url}",
         "OpenAI's and Anthropic's libraries, and every recipe, find it by",
-        *exports(url),
-        "The name of the model chooses one of its scenarios, for example",
-        f"  export OPENAI_MODEL={names[-1]}",
+        *exports(url, "ok"),
+        "The name of the model chooses one of its scenarios. These are the names:",
+        f"  curl {url}/v1/models",
         "What it was asked, and how each answer ended:",
         f"  curl {url}/scripted/record",
-        "Ctrl-C stops it",
+        "Ctrl+C stops it",
         "Stopped.",
     ]
     assert scripts == [(port, names)]
@@ -398,7 +399,7 @@ def test_ctrl_c_ends_the_command_and_the_model() -> None:
     command = [sys.executable, "-u", "-m", "cookbook.cli", "llm"]
     with servers.serve([*command, "--port", str(port)], port) as server:
         # The port accepts before the model is loaded.
-        until(lambda: "Ctrl-C stops it" in server.output())
+        until(lambda: "Ctrl+C stops it" in server.output())
         children = psutil.Process(server.process.pid).children(recursive=True)
         server.signal(signal.SIGINT)
         assert server.wait() == 0

@@ -52,20 +52,22 @@ class Local:
     @property
     def env(self) -> dict[str, str]:
         """The environment in which the official SDKs find the model."""
-        return environment(self.url)
+        return environment(self.url, self.model)
 
 
-def environment(url: str) -> dict[str, str]:
+def environment(url: str, model: str | None = None) -> dict[str, str]:
     """Give the variables that make OpenAI's and Anthropic's SDKs talk to `url`.
 
-    The keys are there because the SDKs refuse to start without; nobody checks them.
+    The keys are there because the SDKs refuse to start without; nobody checks them. The
+    recipes ask for `model`, so that what they show is the name of who answers.
     """
-    return {
+    variables = {
         "OPENAI_BASE_URL": f"{url}/v1",
         "OPENAI_API_KEY": "not-needed",
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_API_KEY": "not-needed",
     }
+    return variables | ({"OPENAI_MODEL": model} if model else {})
 
 
 def weights() -> Path | None:
@@ -114,7 +116,7 @@ def running(port: int = 0) -> Iterator[Local]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            # Ctrl-C is for the caller, who ends this process when its own work is done.
+            # Ctrl+C is for the caller, who ends this process when its own work is done.
             start_new_session=True,
         ) as process,
     ):

@@ -93,9 +93,7 @@ def _start(choice: Choice, stack: ExitStack) -> Provider:
         except (OSError, RuntimeError) as error:
             description = f"{SCRIPTED} {error}"
         else:
-            # So that a page names the model that really answers.
-            env = {**model.env, "OPENAI_MODEL": model.model}
-            return Provider("local", description, model.model, model.url, env)
+            return Provider("local", description, model.model, model.url, model.env)
     # Imported here, since most often it is not needed.
     from cookbook.llm import scripted
 

@@ -654,7 +654,7 @@ def running(
 
 
 def run(listener: socket.socket, scenarios: Mapping[str, Scenario]) -> None:
-    """Serve on a socket that listens, until Ctrl-C."""
+    """Serve on a socket that listens, until Ctrl+C."""
     provider = Provider(scenarios)
 
     async def serve() -> None:

@@ -287,6 +287,74 @@ def test_a_server_that_is_gone_and_an_answer_left_alone_can_be_tried_again(
     expect(page.locator(".error span")).to_have_text("The answer was not finished.")
 
 
+def test_a_reload_in_mid_answer_keeps_the_text_that_has_come(
+    gate: scripted.Provider, server: Server, page: Page
+) -> None:
+    page.goto(server.url)
+    gate.go(2)
+    expect(say(page)).to_have_text("Tea is")
+    page.reload()
+    assert gate.wait(1).hung_up_after == 2
+    expect(page.locator(".assistant .text")).to_have_text("Tea is")
+    expect(page.locator(".error span")).to_have_text("The answer was not finished.")
+    expect(page.get_by_role("button", name="Retry")).to_be_enabled()
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_answer_is_told(text: str, server: Server, page: Page) -> None:
+    done = json.dumps({"text": text, "finish_reason": "stop", "tokens": 0})
+    token = json.dumps({"text": text})
+    tokens = f"event: token\ndata: {token}\n\n" if text else ""
+    answer_with(page, f"{tokens}event: done\ndata: {done}\n\n".encode())
+    page.goto(server.url)
+    say(page)
+    expect(page.locator(".error span")).to_have_text("The model answered nothing.")
+    expect(page.get_by_role("button", name="Retry")).to_be_enabled()
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_would_fail_again_is_not_offered_again(
+    status: int, begun: bool, server: Server, page: Page, page_errors: list[str]
+) -> None:
+    said = "The model refuses this. It may be too long."
+    page.goto(server.url)
+    if begun:
+        event = json.dumps({"status": status, "message": said})
+        answer_with(page, f"event: failed\ndata: {event}\n\n".encode())
+    else:
+        page.route(
+            "**/chat/stream",
+            lambda route: route.fulfill(status=status, json={"detail": said}),
+        )
+    say(page)
+    expect(page.locator(".error span")).to_have_text(said)
+    expect(page.get_by_role("button", name="Retry")).to_have_count(0)
+    expect(page.get_by_role("button", name="Regenerate")).to_have_count(0)
+    page_errors.clear()
+
+
+def test_a_message_that_is_too_long_is_told_and_kept_and_not_sent(
+    server: Server, page: Page
+) -> None:
+    asked = answer_with(page, play("ok"))
+    page.set_viewport_size({"width": 390, "height": 700})  # The hint is hidden here.
+    page.goto(server.url)
+    say(page, "🫖" * 8001)
+    told = "8001 characters are too many. A message may have 8000."
+    expect(page.locator("#hint")).to_be_visible()
+    expect(page.locator("#hint")).to_have_text(told)
+    expect(page.get_by_role("status")).to_have_text(told)
+    message = page.get_by_role("textbox", name="Message")
+    expect(message).to_have_value("🫖" * 8001)
+    expect(message).to_be_focused()
+    assert asked == []
+    say(page, "🫖" * 8000)
+    expect(page.locator("#hint")).to_be_hidden()
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+    assert [len(m["content"]) for m in asked[0]["messages"]] == [8000]
+
+
 def test_hostile_markdown_is_shown_and_does_nothing(server: Server, page: Page) -> None:
     hosts: set[str] = set()
     page.on("request", lambda request: hosts.add(request.url.split("/")[2]))

@@ -58,7 +58,7 @@ def cookbook(line: str) -> Iterator[Server]:
     argv = [sys.executable, "-u", "-m", "cookbook.cli", *line.split()[1:]]
     with servers.serve([*argv, "--port", str(port)], port) as server:
         # The model's port accepts before the model is loaded.
-        until(lambda: server.output().endswith("Ctrl-C stops it\n"))
+        until(lambda: server.output().endswith("Ctrl+C stops it\n"))
         yield server
 
 
@@ -112,7 +112,9 @@ def test_the_record_shows_what_the_page_did(script: Server) -> None:
     curl(forget, port)
     # A stream that is cut off, asked for without a recipe …
     truncated = curl(command('"model": "truncated"'), port)
+    assert truncated.count("data: ") == 3
     assert truncated.count('"delta":{"content":') == 2
+    assert "content" not in truncated.partition("\n")[0].replace('"content":""', "")
     assert '"finish_reason":"' not in truncated
     assert "[DONE]" not in truncated
     # … and through one, which gets its variables in its own terminal …
@@ -144,6 +146,8 @@ def test_the_gate_lets_as_many_tokens_through_as_the_page_says(script: Server) -
         for token in ("Tea", " is", " hot"):
             assert f'"content":"{token}"' in next(events)
         assert "still open  3 " in curl(command("/scripted/record"), port)
+        requests = command("curl http://127.0.0.1:8001/scripted/req")
+        assert '"ended":null' in curl(requests, port)
         waiting.kill()
 
 
@@ -177,7 +181,11 @@ def test_a_file_of_your_own_is_served_as_the_page_says() -> None:
         asked = command('"model": "truncated"').replace("truncated", names[-1])
         curl(asked, (8001, server.port), status=56)  # a reset
         record = curl(command("/scripted/record"), (8001, server.port))
-    assert f"export OPENAI_MODEL={names[-1]}" in server.output()
+        (models,) = re.findall(
+            r"^  (curl .*/v1/models)$", server.output(), re.MULTILINE
+        )
+        listed = [model["id"] for model in json.loads(curl(models))["data"]]
+    assert listed == names
     assert record.splitlines()[1].startswith("1        broken off: reset  3 ")
 
 

@@ -241,7 +241,7 @@ def test_a_refusal_of_the_provider_is_a_status_of_ours(
 @pytest.mark.parametrize(
     ("theirs", "ours", "words"),
     [
-        (400, 400, "The model does not take this conversation."),
+        (400, 400, "The model refuses this. It may be too long."),
         (401, 503, "The provider refuses our key or our model."),
         (403, 503, "The provider refuses our key or our model."),
         (404, 503, "The provider refuses our key or our model."),
@@ -620,7 +620,18 @@ def test_without_a_key_it_runs_and_says_what_to_do(
     assert health == {"model": llm_chat.MODEL, "ready": False}
     assert llm_chat.MODEL in get_args(ChatModel)
     assert refused.status_code == 503
-    assert "run `cookbook llm`, or set OPENAI_API_KEY" in refused.json()["detail"]
+    sentence = "No model: run `cookbook llm` and type its exports."
+    assert refused.json() == {"detail": sentence}
+
+
+def test_an_address_without_a_key_is_enough(
+    provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert provider.env["OPENAI_BASE_URL"]
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with TestClient(llm_chat.app) as client:
+        assert client.get("/health").json()["ready"] is True
+        assert client.post("/chat", json=QUESTION).status_code == 200
 
 
 def test_with_a_provider_health_names_the_model_and_asks_nobody(

@@ -642,7 +642,7 @@ def test_without_a_key_or_a_provider_it_says_what_to_do(
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     run = drive(llm_openai.app, ASK)
-    sentence = "No model: run `cookbook llm`, or set OPENAI_API_KEY."
+    sentence = "No model: run `cookbook llm` and type its exports."
     assert fake.asked == 0
     assert (run.status, json.loads(run.body)) == (503, {"detail": sentence})
 

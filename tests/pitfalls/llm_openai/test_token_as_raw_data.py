@@ -1,6 +1,7 @@
 """docs/pitfalls/tokens.md: newlines are missing in streamed LLM output."""
 
 import json
+import re
 
 import pytest
 from starlette.types import ASGIApp
@@ -40,6 +41,17 @@ def test_only_as_json_do_line_ends_survive(
     answer = "Milk\nsugar\n\n\rhoney\r\n\u2028\u0085."
     found = text(ask(app, "newlines", monkeypatch), right)
     assert found == (answer if right else "Milksugarhoney\u2028\u0085.")
+
+
+def test_wrong_four_empty_fields_were_line_breaks_and_two_chunks_without_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with scripted.running(pace=0) as provider:
+        for name, value in provider.env.items():
+            monkeypatch.setenv(name, value)
+        body = drive(wrong.app, "/answer?prompt=x&model=newlines").body
+    fields = re.findall(rb"data: ([^\r\n]*)", body)
+    assert [fields.count(b""), fields[0], fields[-2:]] == [6, b"", [b"", b"[DONE]"]]
 
 
 @every_version
