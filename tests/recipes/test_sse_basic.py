@@ -408,7 +408,7 @@ def test_the_recipe_serves_its_page_which_loads_nothing_from_another_host() -> N
 
 
 def test_a_copy_without_its_page_sends_the_events_and_answers_500(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "sse_basic.py"
     shutil.copy(sse_basic.__file__, copy)
@@ -417,7 +417,7 @@ def test_a_copy_without_its_page_sends_the_events_and_answers_500(
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.PAUSE = 0
+    monkeypatch.setattr(module, "PAUSE", 0)
     alone = TestClient(module.app, raise_server_exceptions=False)
     assert alone.get("/").status_code == 500
     with alone.sse("/by-hand") as events:
