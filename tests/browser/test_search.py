@@ -1,4 +1,4 @@
-"""The built site: its search leads to each symptom, its tables fit a phone."""
+"""The built site: its search leads to each symptom, its pages fit a phone."""
 
 import re
 from collections.abc import Iterator
@@ -154,3 +154,42 @@ def test_a_wide_table_scrolls_on_a_phone_and_keeps_its_first_column_in_sight(
         assert box is not None
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 390
+
+
+# The commands of which a line lies below the button that copies it, and the headings
+# whose mark stands in a line of its own.
+CROWDED = """() => {
+  const boxes = (from, to) => {
+    const range = document.createRange();
+    range.setStart(from, 0);
+    range.setEndBefore(to);
+    return [...range.getClientRects()].filter(({ width }) => width);
+  };
+  const found = [];
+  for (const code of document.querySelectorAll(".language-bash code")) {
+    const button = code.parentElement.querySelector("button").getBoundingClientRect();
+    const end = code.appendChild(document.createElement("i"));
+    const below = boxes(code, end).some(({ left, right, top, bottom }) =>
+      right > button.left && left < button.right &&
+      bottom > button.top && top < button.bottom);
+    if (below) found.push(code.textContent);
+  }
+  for (const mark of document.querySelectorAll("h2 > .headerlink")) {
+    const last = boxes(mark.parentElement, mark).at(-1);
+    if (mark.getBoundingClientRect().top > last.bottom - 4) {
+      found.push(mark.parentElement.textContent);
+    }
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_command_lies_below_its_button_and_no_mark_in_a_line_of_its_own(
+    page: Page, site: str, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    for path in ("recipes/csv_export/", "pitfalls/events/", "pitfalls/bytes/"):
+        page.goto(f"{site}{path}")
+        expect(page.locator(".language-bash button").first).to_be_attached()
+        assert page.evaluate(CROWDED) == []
