@@ -205,6 +205,13 @@ def test_the_variables_that_the_page_names_are_those_that_choose() -> None:
     assert re.findall("`([A-Z_]+)`", section) == list(provider.YOURS)
 
 
+def test_what_the_page_unsets_is_all_that_the_command_exports() -> None:
+    unset = re.findall(r"`unset (.*)`", PAGE)
+    assert [set(names.split()) for names in unset] == [
+        local.environment("", local.MODEL).keys()
+    ]
+
+
 def test_the_library_wants_a_key_and_the_recipes_do_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
