@@ -206,7 +206,7 @@ def test_the_variables_that_the_page_names_are_those_that_choose() -> None:
 
 
 def test_what_the_page_unsets_is_all_that_the_command_exports() -> None:
-    unset = re.findall(r"`unset (.*)`", PAGE)
+    unset = re.findall(r"`unset ([^`]*)`", PAGE)
     assert [set(names.split()) for names in unset] == [
         local.environment("", local.MODEL).keys()
     ]
