@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import openai
 import psutil
 import pytest
+from fastapi.testclient import TestClient
 
 from cookbook.catalog import ROOT
 from cookbook.llm import local, provider, scripted
+from recipes import llm_chat, llm_openai
 from tests.kit import servers
 from tests.kit.servers import Server, free_port, need
 from tests.llm.processes import until
@@ -200,6 +203,25 @@ def test_a_field_that_is_wrong_names_the_scenario_and_the_field(tmp_path: Path) 
 def test_the_variables_that_the_page_names_are_those_that_choose() -> None:
     section = PAGE.split("## Use your own provider")[1].split("The official")[0]
     assert re.findall("`([A-Z_]+)`", section) == list(provider.YOURS)
+
+
+def test_what_the_page_unsets_is_all_that_the_command_exports() -> None:
+    unset = re.findall(r"`unset ([^`]*)`", PAGE)
+    assert [set(names.split()) for names in unset] == [
+        local.environment("", local.MODEL).keys()
+    ]
+
+
+def test_the_library_wants_a_key_and_the_recipes_do_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    with pytest.raises(openai.OpenAIError):
+        openai.AsyncOpenAI()
+    for app in (llm_openai.app, llm_chat.app):
+        with TestClient(app) as client:
+            assert client.app_state["client"].api_key == "none"
 
 
 def test_the_small_model_says_and_costs_what_the_page_prints() -> None:

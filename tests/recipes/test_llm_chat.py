@@ -21,6 +21,7 @@ from fastapi.testclient import TestClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai import AsyncOpenAI
+from openai.resources.chat.completions import AsyncCompletions
 from openai.types import ChatModel
 from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.chat_completion_chunk import Choice
@@ -30,7 +31,7 @@ from cookbook.llm import scripted
 from recipes import llm_chat
 from tests.kit import sse
 from tests.kit.asgi import Run, drive, note
-from tests.kit.servers import Answer, Server, uvicorn
+from tests.kit.servers import ROOT, Answer, Server, uvicorn
 
 Choose = Callable[[str], None]
 CANARY = "sk-canary-0123456789"
@@ -717,7 +718,8 @@ def test_a_body_of_more_than_two_megabytes_is_refused() -> None:
     at_most = start + b"x" * (2_000_000 - len(start) - 2) + b'"}'
     assert ask("/chat", body=at_most).status == 200
     run = ask("/chat", body=at_most.replace(b'"}', b'x"}'))
-    assert (run.status, len(run.body) < 100) == (413, True)
+    assert (run.status, run.body) == (413, b"Content Too Large")
+    assert run.headers["content-type"] == "text/plain; charset=utf-8"
 
 
 def test_the_limit_of_tokens_is_passed_on(client: TestClient) -> None:
@@ -807,11 +809,15 @@ def test_a_provider_that_sends_no_status_is_given_up(
     assert llm_chat.open_streams == []
 
 
-def again(path: Path = Path(llm_chat.__file__)) -> ModuleType:
-    """Load the recipe once more, with the environment as it is now."""
+def again(
+    path: Path = Path(llm_chat.__file__), change: tuple[str, str] = ("", "")
+) -> ModuleType:
+    """Load the recipe once more, with the environment as it is now, and a change."""
     module = ModuleType("again")
     module.__file__ = str(path)
     code = Path(llm_chat.__file__).read_text("utf-8")
+    assert not change[0] or code.count(change[0]) == 1
+    code = code.replace(*change) if change[0] else code
     exec(compile(code, llm_chat.__file__, "exec"), module.__dict__)  # noqa: S102
     return module
 
@@ -886,6 +892,34 @@ def test_the_page_lets_only_its_own_scripts_run_and_asks_no_other_host(
 def test_its_limits_are_those_that_the_page_names() -> None:
     assert (llm_chat.FIRST, llm_chat.IDLE, llm_chat.TOTAL) == (30, 15, 120)
     assert llm_chat.STREAMS == 3
+    page = (ROOT / "docs/recipes/llm_chat.md").read_text("utf-8")
+    assert (
+        "30 seconds to the first token, 15 from one token to the next, and 120" in page
+    )
+
+
+def test_a_system_prompt_goes_where_the_page_says(
+    provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs/recipes/llm_chat.md").read_text("utf-8")
+    (line,) = re.findall(r'`(messages=\[\{"role": "system".*)`', page)
+    asked: list[Any] = []
+    create = AsyncCompletions.create
+
+    async def noted(*args: Any, **fields: Any) -> object:  # noqa: ANN401
+        asked.append(fields["messages"])
+        return await create(*args, **fields)
+
+    monkeypatch.setattr(AsyncCompletions, "create", noted)
+    for module in (
+        llm_chat,
+        again(change=('messages=asked.model_dump()["messages"],', line)),
+    ):
+        with TestClient(module.app) as client:
+            assert client.post("/chat", json=QUESTION).status_code == 200
+    system = {"role": "system", "content": "Talk about tea only."}
+    assert asked == [QUESTION["messages"], [system, *QUESTION["messages"]]]
+    assert len(provider.requests()) == 2
 
 
 @pytest.mark.parametrize("limit", [1, 1000])
