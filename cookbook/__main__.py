@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command; Ctrl-C ends it without a traceback, also while it is loaded."""
+    """Run the command; Ctrl+C ends it without a traceback, also while it is loaded."""
     try:
         from cookbook.cli import app
     except KeyboardInterrupt:

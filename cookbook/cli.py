@@ -46,7 +46,7 @@ def listen(port: int, hint: str) -> socket.socket:
 
 
 def until_stopped(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl+C."""
     with contextlib.suppress(KeyboardInterrupt):
         server.run([listener])
     console.print("Stopped.")
@@ -103,7 +103,7 @@ def serve(port: Port = 8080) -> None:
             server = site.Server(site.create_app())
         console.print(f"Serving {len(recipes)} recipes and the site:", end=" ")
         console.print(f"[bold]http://{HOST}:{port}[/]")
-        console.print("Ctrl-C stops it")
+        console.print("Ctrl+C stops it")
         starting.close()
         until_stopped(server, listener)
 
@@ -141,7 +141,7 @@ def run(slug: Slug, port: Port = 8000) -> None:
         for line in recipe.tries:
             request = line.replace(":8000", f":{port}")
             console.print("  " + request, soft_wrap=True, markup=False)
-        console.print("Ctrl-C stops it")
+        console.print("Ctrl+C stops it")
         until_stopped(site.Server(application, "info"), listener)
 
 

@@ -214,7 +214,7 @@ def copy_missing(source: Path, target: Path) -> list[str]:
 
 
 def lab(folder: Path, *, browser: bool) -> None:
-    """Serve a folder with JupyterLab in this process, until Ctrl-C.
+    """Serve a folder with JupyterLab in this process, until Ctrl+C.
 
     It listens on 127.0.0.1, on port 8888 or the next one that is free. Its kernels find
     the recipes, wherever the folder is.
@@ -224,7 +224,7 @@ def lab(folder: Path, *, browser: bool) -> None:
     known = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{known}" if known else str(ROOT)
     options = ["--ip=127.0.0.1", "--log-level=ERROR", "--LabApp.log_level=ERROR"]
-    # Ctrl-C would ask whether it is meant.
+    # Ctrl+C would ask whether it is meant.
     options.append("--ServerApp.answer_yes=True")
     # It would look for a new version of itself, elsewhere.
     never = "jupyterlab.NeverCheckForUpdate"
@@ -237,12 +237,12 @@ def lab(folder: Path, *, browser: bool) -> None:
 
 
 def open_copies(*, browser: bool) -> None:
-    """Open the reader's own copies in JupyterLab, until Ctrl-C."""
+    """Open the reader's own copies in JupyterLab, until Ctrl+C."""
     copied = copy_missing(NOTEBOOKS, MINE)
     new = f" New: {', '.join(copied)}." if copied else ""
     lines = [
         f"Opening {MINE.name}/, which holds your own copies of the notebooks.{new}",
-        "Ctrl-C stops JupyterLab",
+        "Ctrl+C stops JupyterLab",
     ]
     for line in lines:
         sys.stdout.write(f"{line}\n")

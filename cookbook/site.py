@@ -68,7 +68,7 @@ def is_stale() -> bool:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does: what it started is ended, too."""
+    """Let SIGTERM end the block as Ctrl+C does: what it started is ended, too."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield

@@ -165,7 +165,7 @@ def test_run_prints_every_request_for_its_own_port(
     assert first == "Serving plain_text: Send text while it is being made."
     tries = catalog.find("plain_text").tries
     assert requests == [f"  {t.replace(':8000/', f':{port}/')}" for t in tries]
-    assert (how_to_stop, stopped) == ("Ctrl-C stops it", "Stopped.")
+    assert (how_to_stop, stopped) == ("Ctrl+C stops it", "Stopped.")
     assert len(served) == 1
     assert bound == [("127.0.0.1", port)]
 

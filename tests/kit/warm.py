@@ -131,7 +131,7 @@ def _waiting() -> socket.socket:
             cwd=ROOT,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the tests, which then end it
+            start_new_session=True,  # Ctrl+C is for the tests, which then end it
         )
     atexit.register(process.wait)
     atexit.register(ours.close)  # runs first, and is its sign to end

@@ -31,7 +31,7 @@ from tests.kit.asgi import drive, note
 from tests.kit.servers import Server, free_port, raw_get
 from tests.servers.endless import FLOOD
 
-STOP = 2  # seconds from Ctrl-C to the end
+STOP = 2  # seconds from Ctrl+C to the end
 BUILD = 60  # seconds to build the site, at most
 
 of_a_process = pytest.mark.timeout(servers.START + BUILD)
@@ -412,7 +412,7 @@ def cookbook_serve(tree: Path) -> AbstractContextManager[Server]:
 @pytest.fixture(scope="module")
 def server(tree: Path) -> Iterator[Server]:
     with cookbook_serve(tree) as running:
-        running.expect("Ctrl-C stops it")
+        running.expect("Ctrl+C stops it")
         yield running
 
 
@@ -527,7 +527,7 @@ OPEN = [
 def test_a_second_start_does_not_build_the_site_again(tree: Path) -> None:
     # The first start has imported the recipes, and so written into their directory.
     with cookbook_serve(tree) as starting:
-        assert "The site is up to date\n" in starting.expect("Ctrl-C stops it")
+        assert "The site is up to date\n" in starting.expect("Ctrl+C stops it")
     assert "Built" not in starting.output()
 
 
@@ -537,7 +537,7 @@ def test_a_signal_ends_it_in_two_seconds_with_streams_open(
     stop: signal.Signals, tree: Path
 ) -> None:
     with cookbook_serve(tree) as starting, ExitStack() as streams:
-        starting.expect("Ctrl-C stops it")
+        starting.expect("Ctrl+C stops it")
         for path in OPEN:
             streams.enter_context(raw_get(starting.port, path)).chunk()
         # A client that reads no further: the server cannot get rid of its bytes.
@@ -548,7 +548,7 @@ def test_a_signal_ends_it_in_two_seconds_with_streams_open(
         code = starting.wait(STOP)
     assert code == (0 if stop == signal.SIGINT else -stop)
     # Nothing that was cut short is reported as an error.
-    _, said = starting.output().split("Ctrl-C stops it\n")
+    _, said = starting.output().split("Ctrl+C stops it\n")
     stopped = ["Stopped."] if stop == signal.SIGINT else []
     assert said.splitlines() == ["cleaned up"] * 3 + stopped
 
