@@ -5,7 +5,7 @@
 """Read lines from chunks, and answer each line while the next is on its way.
 
 Run it:   uvicorn recipes.chunk_framing:app
-Try it:   curl -N 'http://127.0.0.1:8000/orders.ndjson?size=60'
+Try it:   curl -N 'http://127.0.0.1:8000/orders.ndjson?size=33'
           curl -N -X POST -T docs/clients/orders.ndjson http://127.0.0.1:8000/orders
 """
 

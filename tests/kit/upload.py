@@ -1,11 +1,10 @@
 r"""Drive an ASGI application with a request body that arrives chunk by chunk.
 
 It keeps to the contract of `tests.kit.asgi`, and adds what an upload needs: `receive`
-gives the next chunk each time, then one empty message that ends the body, and then waits
-until the client is gone or the response is complete. The journal says in which order
-things happened: `asked 2` when the application asks for the second chunk, `answered 1`
-when it has sent the first. Chunk `more` of the answer is not taken (`stall_at`): then the
-client leaves after `TURNS` turns of the event loop.
+gives the next chunk each time, then an empty message that ends the body, and after that
+waits until the client is gone or the response is complete. The journal says in which
+order things happened: `asked 2` when the application asks for the second chunk,
+`answered 1` when it has sent the first one of its answer.
 """
 
 import asyncio
@@ -51,11 +50,16 @@ def upload(
 ) -> Upload:
     """Send `chunks` to `path`, and give what was answered.
 
-    `length` is the Content-Length that the client names. The client stops reading at
-    chunk `stall_at` of the answer, leaves when it is asked for chunk `leave_at`, and the
-    server gives the request up when it asks for chunk `cancel_at`.
+    `length` is the Content-Length that the client names. The client does not take
+    chunk `stall_at` of the answer, and leaves `TURNS` turns of the event loop later. It
+    leaves when it is asked for chunk `leave_at`. The server gives the request up when
+    it asks for chunk `cancel_at`.
+
+    Raises:
+        AssertionError: the answer took too long.
     """
-    return asyncio.run(_upload(app, path, chunks, length, stall_at, leave_at, cancel_at))
+    moments = {"stall": stall_at, "leave": leave_at, "cancel": cancel_at}
+    return asyncio.run(_upload(app, path, chunks, length, moments))
 
 
 async def _upload(
@@ -63,9 +67,7 @@ async def _upload(
     path: str,
     chunks: Sequence[bytes],
     length: int | None,
-    stall_at: int | None,
-    leave_at: int | None,
-    cancel_at: int | None,
+    moments: dict[str, int | None],
 ) -> Upload:
     run = Upload()
     over, gone = asyncio.Event(), asyncio.Event()
@@ -76,10 +78,10 @@ async def _upload(
         nonlocal asked
         asked += 1
         run.journal.append(f"asked {asked}")
-        if asked == leave_at:
+        if asked == moments["leave"]:
             gone.set()
             over.set()
-        if asked == cancel_at:
+        if asked == moments["cancel"]:
             task.cancel()
             await asyncio.sleep(0)
         if gone.is_set() or (part := next(coming, None)) is None:
@@ -95,8 +97,8 @@ async def _upload(
             run.headers = {k.decode(): v.decode() for k, v in message["headers"]}
             run.journal.append(f"start {run.status}")
         elif body := message.get("body", b""):
-            if len(run.chunks) + 1 == stall_at:
-                run.journal.append(f"stalled {stall_at}")
+            if len(run.chunks) + 1 == moments["stall"]:
+                run.journal.append(f"stalled {moments['stall']}")
                 await gone.wait()
                 return
             run.chunks.append(body)
@@ -124,7 +126,7 @@ async def _upload(
         "state": {},
     }
     task = asyncio.ensure_future(app(scope, receive, send))
-    if stall_at:
+    if moments["stall"]:
         for _ in range(TURNS):
             await asyncio.sleep(0)
         run.journal.append("left")
@@ -134,7 +136,8 @@ async def _upload(
     assert done, f"waited {WAIT} s for the answer: {run.journal}"
     if task.cancelled():
         run.journal.append("cancelled")
-    elif run.error := task.exception():
+    elif task.exception():
+        run.error = task.exception()
         run.journal.append(f"raised {type(run.error).__name__}")
     else:
         run.journal.append("returned")

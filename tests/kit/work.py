@@ -1,12 +1,12 @@
 """Count the work of code that reads bytes, the same on every machine and in every run.
 
-Two things are added up: the lines of Python that run, and the bytes that the methods and
-operators of `bytes` and `bytearray` look at or copy on the way. The second is what makes
-a buffer quadratic, and no count of lines shows it.
+Two things are added up: the lines of Python that run, and the bytes that the methods
+and operators of `bytes` and `bytearray` look at or copy on the way. The second is what
+makes a buffer quadratic, and no count of lines shows it.
 
-Left out is what `bytearray` does on its own in order to grow or to lose its beginning:
-CPython makes room for an eighth more than it needs, and moves the start of the array, so
-that both cost the same for every byte, on average.
+Left out is what a `bytearray` does in order to grow, or to lose its beginning: CPython
+makes room for an eighth more than it needs, and moves the start of the array. Both cost
+the same for every byte, on average.
 
     with counting(recipe) as work:
         feed(recipe, [Seen(b"abc")])
@@ -14,12 +14,16 @@ that both cost the same for every byte, on average.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
-from typing import Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, SupportsIndex, overload
 
 import pytest
+from typing_extensions import Buffer
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 
 class Work:
@@ -48,8 +52,8 @@ class Seen(bytes):
         _work.touched += len(self)
         return [Seen(part) for part in super().split(separator, most)]
 
-    def __add__(self, other: Any) -> "Seen":
-        _work.touched += len(self) + len(other)
+    def __add__(self, other: Buffer) -> "Seen":
+        _work.touched += len(self) + len(memoryview(other))
         return Seen(super().__add__(other))
 
     def __radd__(self, other: bytes) -> "Seen":
@@ -71,9 +75,10 @@ class Seen(bytes):
 class SeenArray(bytearray):
     """An array that counts what is added to it and read of it."""
 
-    def __iadd__(self, other: Any) -> "SeenArray":
-        _work.touched += len(other)
-        super().__iadd__(other)
+    def __iadd__(self, other: Iterable[int]) -> "SeenArray":
+        before = len(self)
+        self.extend(other)
+        _work.touched += len(self) - before
         return self
 
     @overload
@@ -99,7 +104,7 @@ def counting(module: ModuleType) -> Iterator[Work]:
     _work = Work()
     file = module.__file__
 
-    def trace(frame: FrameType, event: str, _: object) -> Any:
+    def trace(frame: FrameType, event: str, _: object) -> "TraceFunction | None":
         if frame.f_code.co_filename != file:
             return None
         if event == "line":
