@@ -14,7 +14,7 @@ the same for every byte, on average.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, SupportsIndex, overload
@@ -75,10 +75,9 @@ class Seen(bytes):
 class SeenArray(bytearray):
     """An array that counts what is added to it and read of it."""
 
-    def __iadd__(self, other: Iterable[int]) -> "SeenArray":
-        before = len(self)
-        self.extend(other)
-        _work.touched += len(self) - before
+    def __iadd__(self, other: Buffer) -> "SeenArray":  # type: ignore[override]
+        _work.touched += len(memoryview(other))
+        super().__iadd__(other)
         return self
 
     @overload
