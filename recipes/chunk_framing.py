@@ -5,19 +5,18 @@
 """Read lines from chunks, and answer each line while the next is on its way.
 
 Run it:   uvicorn recipes.chunk_framing:app
-Try it:   curl -N 'http://127.0.0.1:8000/orders.ndjson?size=33'
+Try it:   curl -N 'http://127.0.0.1:8000/orders.ndjson?size=29'
           curl -N -X POST -T docs/clients/orders.ndjson http://127.0.0.1:8000/orders
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Annotated, NamedTuple
 
 import uvicorn
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -38,19 +37,19 @@ class Order(BaseModel, strict=True):
     amount: int = Field(ge=1, le=1000)
 
 
+JSON = TypeAdapter(dict[str, object])
 ITEMS = ("green tea", "crème brûlée", "honey", "jalapeño")
 
 
 def to_line(value: dict[str, object]) -> bytes:
     """Write an object as one line of NDJSON, in UTF-8."""
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    return JSON.dump_json(value) + b"\n"
 
 
 def orders() -> Iterator[bytes]:
     """Give the shop's orders, a line each; put your database cursor here."""
     for number, item in enumerate(ITEMS, start=1):
-        order = Order(id=number, item=item, amount=number * 2)
-        yield to_line(order.model_dump())
+        yield to_line({"id": number, "item": item, "amount": number * 2})
 
 
 # --8<-- [end:orders]
@@ -103,20 +102,21 @@ class LineReader:
         """Give the lines that a chunk completes, and keep the one that it begins."""
         *endings, beginning = chunk.split(b"\n")
         for ending in endings:
-            self.keep(ending)
-            yield self.complete()
+            yield self.complete(ending)
         self.keep(beginning)
+
+    def complete(self, ending: bytes) -> Line:
+        """Give the line that ends so, and begin the next one."""
+        if self.begun:
+            self.keep(ending)
+            ending = bytes(self.begun)
+            self.begun.clear()
+        self.count += 1
+        return Line(self.count, ending[: LINE + 1])
 
     def keep(self, part: bytes) -> None:
         """Add to the line; one byte too many shows that it is too long."""
         self.begun += part[: LINE + 1 - len(self.begun)]
-
-    def complete(self) -> Line:
-        """Give the line as it is, and begin the next one."""
-        self.count += 1
-        line = Line(self.count, bytes(self.begun))
-        self.begun.clear()
-        return line
 
 
 # --8<-- [end:lines]
@@ -124,10 +124,8 @@ class LineReader:
 def reason(error: ValidationError) -> str:
     """Say what is wrong with an order, without a word of what was sent."""
     first = error.errors(include_url=False, include_input=False)[0]
-    message = first["msg"].replace("at line 1 column", "at byte")
-    for field in first["loc"]:
-        message = f"{field}: {message}"
-    return message
+    field = "".join(f"{name}: " for name in first["loc"])
+    return field + first["msg"].replace("at line 1 column", "at byte")
 
 
 def answer(line: Line) -> dict[str, object]:
@@ -172,7 +170,7 @@ async def take_orders(request: Request) -> AsyncIterator[bytes]:
     except ClientDisconnect:
         return
     if reader.begun:
-        for ready in answers([reader.complete()]):
+        for ready in answers([reader.complete(b"")]):
             yield ready
     yield to_line({"done": True, "lines": reader.count})
 

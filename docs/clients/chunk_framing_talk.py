@@ -5,6 +5,7 @@ chunks of the request are then framed here (RFC 9112, section 7.1).
 """
 
 import http.client
+import json
 import sys
 from urllib.parse import urlsplit
 
@@ -32,5 +33,5 @@ for order in ('{"id":1,"item":"tea","amount":1}', '{"id":2}', '{"id":3'):
 send(b"")
 last = response.readline().decode()
 print("<", last, end="")
-if '"done": true' not in last:
+if not last or "done" not in json.loads(last):
     sys.exit("Not complete.")

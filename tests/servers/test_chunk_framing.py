@@ -110,7 +110,18 @@ def test_without_a_length_the_last_line_says_413_and_the_answer_is_whole(
         request.connection.sendall(b"GET /orders.ndjson HTTP/1.1\r\nHost: x\r\n\r\n")
         while (line := answer.stream.readline()) != b"\r\n":
             assert line
-        assert answer.chunk().startswith(b'{"id": 1, ')
+        assert answer.chunk().startswith(b'{"id":1,')
+
+
+def offer_until_stuck(request: Uploading, seconds: float) -> None:
+    """Send short lines until the server takes no more; reads no answer."""
+    request.connection.settimeout(seconds)
+    for _ in range(BODY // 4000):
+        try:
+            request.send(b"x\n" * 2000)
+        except TimeoutError:
+            return
+    pytest.fail(f"the server took all {BODY:,} bytes")
 
 
 def taken(server: Server) -> int:
@@ -120,12 +131,7 @@ def taken(server: Server) -> int:
 def test_a_server_whose_answers_are_not_read_stops_reading(counted: Server) -> None:
     with uploading(counted.port, buffer=BUFFER) as request:
         before = taken(counted)
-        offered = 0
-        request.connection.settimeout(1)
-        with pytest.raises(TimeoutError):
-            while offered < BODY:
-                request.send(b"x\n" * 2000)
-                offered += 4000
+        offer_until_stuck(request, 1)
         first = taken(counted) - before
         assert 0 < first < BODY / 4
         assert first == taken(counted) - before
@@ -160,10 +166,7 @@ def test_clients_that_leave_are_not_logged_and_stop_nobody(abort: bool) -> None:
 def test_a_client_that_stalls_and_leaves_is_not_logged_either() -> None:
     with uvicorn("recipes.chunk_framing:app", warm=True) as server:
         with uploading(server.port, buffer=BUFFER) as request:
-            request.connection.settimeout(0.5)
-            with pytest.raises(TimeoutError):
-                for _ in range(BODY // 4000):
-                    request.send(b"x\n" * 2000)
+            offer_until_stuck(request, 0.5)
         with raw_get(server.port, "/orders.ndjson") as answer:
             assert answer.rest()
         lines = server.output().splitlines()
@@ -203,12 +206,12 @@ def test_the_python_client_prints_what_became_of_each_line(
 
 TALK = """\
 > {"id":1,"item":"tea","amount":1}
-< {"line": 1, "taken": 1}
+< {"line":1,"taken":1}
 > {"id":2}
-< {"line": 2, "error": "item: Field required"}
+< {"line":2,"error":"item: Field required"}
 > {"id":3
-< {"line": 3, "error": "Invalid JSON: EOF while parsing an object at byte 7"}
-< {"done": true, "lines": 3}
+< {"line":3,"error":"Invalid JSON: EOF while parsing an object at byte 7"}
+< {"done":true,"lines":3}
 """
 
 
@@ -227,12 +230,12 @@ def test_node_gets_each_answer_before_it_makes_the_next_line(
     begins = [line[:17] for line in done.stdout.splitlines()]
     assert begins == [
         'sent {"id":5,"ite',
-        '{"line": 1, "take',
+        '{"line":1,"taken"',
         'sent {"id":6,"ite',
-        '{"line": 2, "erro',
+        '{"line":2,"error"',
         'sent {"id":7,"ite',
-        '{"line": 3, "take',
-        '{"done": true, "l',
+        '{"line":3,"taken"',
+        '{"done":true,"line',
     ]
 
 
@@ -314,7 +317,14 @@ def test_without_an_empty_expect_curl_waits_before_it_uploads(server: Server) ->
             [*command, *options], input=TEA, capture_output=True, timeout=WAIT
         )
         assert (b"Done waiting for 100-continue" in done.stderr) == waits
-        assert b'"done": true' in done.stdout
+        assert b'"done":true' in done.stdout
+
+
+def test_the_lines_of_httpx2_end_inside_a_string_of_json_too() -> None:
+    line = '{"item":"green\u2028tea"}\n'
+    response = httpx2.Response(200, content=line.encode())
+    assert len(list(response.iter_lines())) == 2
+    assert json.loads(line) == {"item": "green\u2028tea"}
 
 
 def test_httpx2_reads_nothing_before_it_has_sent_all(server: Server) -> None:

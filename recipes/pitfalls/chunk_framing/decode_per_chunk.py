@@ -1,8 +1,8 @@
 """Wrong: each chunk is decoded by itself, though it may end inside a character.
 
 Run it:   uvicorn recipes.pitfalls.chunk_framing.decode_per_chunk:app
-Try it:   curl -sSN 'http://127.0.0.1:8000/text?size=33'
-          curl -sSN 'http://127.0.0.1:8000/replaced?size=33'
+Try it:   curl -sSN 'http://127.0.0.1:8000/text?size=29'
+          curl -sSN 'http://127.0.0.1:8000/replaced?size=29'
 See it:   cr��me
 """
 
