@@ -235,7 +235,7 @@ def test_node_gets_each_answer_before_it_makes_the_next_line(
         '{"line":2,"error"',
         'sent {"id":7,"ite',
         '{"line":3,"taken"',
-        '{"done":true,"line',
+        '{"done":true,"lin',
     ]
 
 
