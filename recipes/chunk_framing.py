@@ -123,7 +123,7 @@ class LineReader:
 # --8<-- [start:answers]
 def reason(error: ValidationError) -> str:
     """Say what is wrong with an order, without a word of what was sent."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = error.errors()[0]
     field = "".join(f"{name}: " for name in first["loc"])
     return field + first["msg"].replace("at line 1 column", "at byte")
 
