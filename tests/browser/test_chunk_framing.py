@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
+from cookbook.catalog import ROOT
+from recipes.chunk_framing import orders
 from tests.kit import clients
 from tests.kit.servers import START, Server, uvicorn
 
@@ -54,3 +56,32 @@ def test_chromium_refuses_a_stream_as_a_body_over_http_1(
         page.evaluate(STREAMED)
     assert all("ERR_" in error for error in page_errors), page_errors
     page_errors.clear()
+
+
+REPLAYED = """async (transcript) => {
+  const { parseTranscript } = await import("/assets/transcript.js");
+  const { replay } = await import("/assets/source.js");
+  const found = { bytes: [], text: "" };
+  const [exchange] = parseTranscript(transcript);
+  for await (const { size, data, text } of replay(exchange).chunks) {
+    found.bytes.push([size, data.length]);
+    found.text += text;
+  }
+  return found;
+}"""
+
+
+def test_a_replay_of_half_a_character_shows_the_whole(
+    server: Server, page: Page
+) -> None:
+    page.route(
+        "**/assets/*.js",
+        lambda route: route.fulfill(
+            path=ROOT / "docs/assets" / route.request.url.rsplit("/", 1)[1]
+        ),
+    )
+    page.goto(f"{server.url}/openapi.json")
+    transcript = (ROOT / "docs/transcripts/chunk_framing.txt").read_text("utf-8")
+    found = page.evaluate(REPLAYED, transcript)
+    assert found["bytes"] == [[29, 29]] * 5 + [[13, 13]]
+    assert found["text"] == b"".join(orders()).decode()
