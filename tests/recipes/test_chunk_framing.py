@@ -337,6 +337,12 @@ def test_a_line_that_is_no_order_is_refused_by_its_number(
     assert (third["taken"], done) == (1, {"done": True, "lines": 3})
 
 
+def test_the_standard_library_accepts_nan_and_fails_at_enough_brackets() -> None:
+    assert json.loads("NaN") != json.loads("NaN")
+    with pytest.raises(RecursionError):
+        json.loads("[" * 100_000)
+
+
 @pytest.mark.parametrize(
     "line",
     [
