@@ -114,16 +114,32 @@ export async function ask(recipe, { method, path, headers, body }, signal) {
  */
 export function replay({ wanted: _, chunks: recorded, end, ...head }) {
   const started = performance.now();
-  const encoder = new TextEncoder();
+  const decoder = new TextDecoder(); // of the whole stream: a chunk may end in a character
   async function* chunks() {
     for (const { at, size, text } of recorded) {
       await until(started + at);
-      yield { at, size, data: encoder.encode(text), text };
+      const data = bytesOf(text);
+      yield { at, size, data, text: decoder.decode(data, { stream: true }) };
     }
     await until(started + end);
   }
   const partial = recorded.some(({ shortened }) => shortened);
   return { ...head, partial, chunks: chunks(), end: () => end };
+}
+
+/**
+ * Encodes a recorded text in UTF-8. A byte of half a character is recorded as a code point
+ * of its own, U+DC80 to U+DCFF, as Python's `surrogateescape` writes it.
+ * @param {string} text
+ */
+function bytesOf(text) {
+  const encoder = new TextEncoder();
+  const parts = text.split(/([\udc80-\udcff])/u).map((part) => {
+    const code = part.charCodeAt(0);
+    const isByte = part.length === 1 && code >= 0xdc80 && code <= 0xdcff;
+    return isByte ? Uint8Array.of(code - 0xdc00) : encoder.encode(part);
+  });
+  return new Uint8Array(parts.flatMap((part) => [...part]));
 }
 
 /** @param {number} time on the clock of `performance.now()` */
