@@ -1,0 +1,343 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "fastapi>=0.165",
+#     "orjson>=3.11",
+#     "sqlalchemy[aiosqlite,postgresql-asyncpg]>=2.1.9",
+#     "uvicorn>=0.54",
+# ]
+# [tool.cookbook]
+# application = true
+# ///
+"""Stream the rows of a database as NDJSON, a page at a time.
+
+Run it:   uvicorn recipes.ndjson_database:app
+Try it:   curl -N 'http://127.0.0.1:8000/models?limit=3'
+          curl -N 'http://127.0.0.1:8000/rows?state=paid&limit=3'
+          curl -N 'http://127.0.0.1:8000/database?limit=5000'
+          curl -N 'http://127.0.0.1:8000/orders.csv?limit=3'
+"""
+
+import csv
+import io
+import logging
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+
+import orjson
+import sqlalchemy as sql
+import uvicorn
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, BaseModel, Field
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+T = TypeVar("T")
+log = logging.getLogger("uvicorn.error")  # what uvicorn shows on the console
+
+# --8<-- [start:table]
+State = Literal["placed", "paid", "packed", "shipped"]
+
+
+class Order(BaseModel):
+    """One row of the table."""
+
+    id: int
+    placed_at: AwareDatetime
+    customer: str
+    item: str
+    quantity: int
+    price: Decimal
+    state: State
+
+
+# SQLite has neither time zones nor decimals; as text both stay exact.
+Time = sql.DateTime(timezone=True).with_variant(sql.Text(), "sqlite")
+Money = sql.Numeric(12, 2).with_variant(sql.Text(), "sqlite")
+table = sql.Table(
+    "orders",
+    sql.MetaData(),
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("placed_at", Time),
+    sql.Column("customer", sql.Text),
+    sql.Column("item", sql.Text),
+    sql.Column("quantity", sql.Integer),
+    sql.Column("price", Money),
+    sql.Column("state", sql.Text),
+    sql.Index("orders_by_state", "state", "id"),  # a page of one state, in order
+)
+
+
+# --8<-- [end:table]
+# --8<-- [start:first-use]
+ROWS = 100_000  # orders that are made on first use
+BATCH = 10_000  # orders that are written at once
+OPENED = datetime(2026, 1, 1, 9, tzinfo=UTC)
+CUSTOMERS = ("Ada", "Zoë", "O'Brien, Pat")
+ITEMS = ("green tea", 'tea pot, 12" wide', "honey\n(two jars)", "crème brûlée")
+PRICES = (Decimal("3.50"), Decimal("24.99"), Decimal("7.80"), Decimal("-5.00"))
+STATES: tuple[State, ...] = ("placed", "paid", "packed", "shipped")
+# Several processes may start at once: the first makes the table, the others wait.
+LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(1)"}
+
+
+def sample(number: int) -> Order:
+    """Make up the order with this id; the same one every time."""
+    return Order(
+        id=number,
+        placed_at=OPENED + timedelta(milliseconds=250 * number),
+        customer=CUSTOMERS[number % 3],
+        item=ITEMS[number % 4],
+        quantity=number % 9 + 1,
+        price=PRICES[number % 4],
+        state=STATES[number % 4],
+    )
+
+
+async def fill(connection: AsyncConnection) -> None:
+    """Write the sample orders, with progress on the console."""
+    # In its mode "json" Pydantic writes times and decimals as text, as SQLite needs.
+    mode = "json" if connection.dialect.name == "sqlite" else "python"
+    for first in range(1, ROWS + 1, BATCH):
+        last = min(first + BATCH - 1, ROWS)
+        numbers = range(first, last + 1)
+        orders = [sample(number).model_dump(mode=mode) for number in numbers]
+        await connection.execute(sql.insert(table), orders)
+        log.info("Wrote %s of %s orders", f"{last:,}", f"{ROWS:,}")
+
+
+async def prepare(engine: AsyncEngine) -> None:
+    """Make the table with its orders unless it is there, all of it or nothing."""
+    async with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        await connection.exec_driver_sql(LOCK[engine.dialect.name])
+        if await connection.run_sync(lambda it: sql.inspect(it).has_table("orders")):
+            return
+        await connection.run_sync(table.create)
+        await fill(connection)
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    """Open the database that DATABASE_URL names, or an SQLite file of our own."""
+    file = Path(tempfile.gettempdir()) / "ndjson_database.sqlite"
+    url = os.environ.get("DATABASE_URL") or f"sqlite+aiosqlite:///{file}"
+    # Two connections are enough for any number of clients: a page needs one for
+    # milliseconds. A connection waits 60 seconds for another process's lock.
+    wait = {"timeout": 60}
+    engine = create_async_engine(url, pool_size=2, max_overflow=0, connect_args=wait)
+    await prepare(engine)
+    yield {"engine": engine}
+    await engine.dispose()
+
+
+app = FastAPI(title="ndjson_database", lifespan=lifespan)
+
+
+# --8<-- [end:first-use]
+# --8<-- [start:pages]
+PAGE = 2000  # rows
+# JSON has one kind of number: as text, a price keeps every digit in every client.
+PRICE = sql.cast(table.c.price, sql.Text).label("price")
+COLUMNS = [PRICE if column.name == "price" else column for column in table.c]
+
+
+class Asked(BaseModel, extra="forbid"):
+    """Which orders a request asks for; a misspelt filter is refused, not ignored."""
+
+    state: State | None = None
+    after: int = Field(0, ge=0, lt=2**31)  # an id: go on behind it
+    limit: int = Field(100_000, ge=1, le=10_000_000)
+
+
+class End(BaseModel):
+    """The last line: whether these were all the orders, and how many."""
+
+    done: bool = False
+    rows: int = 0
+
+    def line(self) -> bytes:
+        """Write it as JSON."""
+        return self.model_dump_json().encode() + b"\n"
+
+
+class Page(NamedTuple, Generic[T]):
+    """Some rows in the form in which they are sent."""
+
+    rows: int
+    last: int  # the highest id
+    content: T
+
+
+Selected = sql.Select[Any]
+Read = Callable[[AsyncConnection, Selected], Awaitable[Page[T]]]
+
+
+class Export:
+    """The orders that one request asks for; `end` says how far they have been read."""
+
+    def __init__(self, engine: AsyncEngine, asked: Asked) -> None:
+        self.engine = engine
+        self.asked = asked
+        self.end = End()
+
+    async def pages(self, read: Read[T]) -> AsyncIterator[T]:
+        """Read page after page; between two of them no connection is held.
+
+        A failure ends the pages early: `end.done` stays False, and the log says why.
+        """
+        query = sql.select(*COLUMNS).order_by(table.c.id)
+        if self.asked.state:
+            query = query.where(table.c.state == self.asked.state)
+        last = self.asked.after
+        while not self.end.done:
+            size = min(PAGE, self.asked.limit - self.end.rows)
+            rest = query.where(table.c.id > last).limit(size)
+            try:
+                async with self.engine.connect() as connection:
+                    page = await read(connection, rest)
+            except Exception:
+                log.exception("An export failed after %d rows", self.end.rows)
+                return
+            last = page.last
+            self.end.rows += page.rows
+            if page.rows:
+                yield page.content
+            self.end.done = page.rows < size or self.end.rows == self.asked.limit
+
+
+# --8<-- [end:pages]
+# --8<-- [start:readers]
+def page_of(rows: Sequence[sql.Row[Any]], content: T) -> Page[T]:
+    """Count the rows of a page, and find the last id."""
+    last = rows[-1].id if rows else 0
+    return Page(len(rows), last, content)
+
+
+async def as_orders(connection: AsyncConnection, query: Selected) -> Page[list[Order]]:
+    """Check each row; its text becomes times and decimals again."""
+    rows = (await connection.execute(query)).all()
+    orders = [Order.model_validate(row, from_attributes=True) for row in rows]
+    return page_of(rows, orders)
+
+
+async def as_lines(connection: AsyncConnection, query: Selected) -> Page[bytes]:
+    """Write each row as a line of JSON, whatever is in it."""
+    rows = (await connection.execute(query)).all()
+    lines = []
+    for row in rows:
+        order = dict(zip(Order.model_fields, row, strict=True))
+        lines.append(orjson.dumps(order, option=orjson.OPT_APPEND_NEWLINE))
+    return page_of(rows, b"".join(lines))
+
+
+async def as_json(connection: AsyncConnection, query: Selected) -> Page[bytes]:
+    """Let the database write the lines, and join those of a page."""
+    page = query.subquery("page")
+    if connection.dialect.name == "postgresql":
+        line = sql.cast(sql.func.row_to_json(page.table_valued()), sql.Text)
+        lines = sql.func.string_agg(line, "\n")
+    else:
+        pairs = [part for column in page.c for part in (column.name, column)]
+        lines = sql.func.group_concat(sql.func.json_object(*pairs), "\n")
+    ends = sql.select(sql.func.count(), sql.func.max(page.c.id), lines)
+    rows, last, text = (await connection.execute(ends)).one()
+    return Page(rows, last or 0, f"{text}\n".encode())
+
+
+async def as_csv(connection: AsyncConnection, query: Selected) -> Page[bytes]:
+    """Write the rows as CSV (RFC 4180)."""
+    rows = (await connection.execute(query)).all()
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return page_of(rows, text.getvalue().encode())
+
+
+async def as_copy(connection: AsyncConnection, query: Selected) -> Page[bytes]:
+    """Let PostgreSQL write the rows as CSV; SQLAlchemy has no COPY, asyncpg has."""
+    ids = query.with_only_columns(table.c.id).subquery()
+    ends = sql.select(sql.func.count(), sql.func.max(ids.c.id))
+    rows, last = (await connection.execute(ends)).one()
+    page = query.where(table.c.id <= (last or 0))
+    text = page.compile(connection.engine, compile_kwargs={"literal_binds": True})
+    parts: list[bytes] = []
+
+    async def keep(part: bytes) -> None:
+        parts.append(part)
+
+    raw = await connection.get_raw_connection()
+    await raw.driver_connection.copy_from_query(str(text), output=keep, format="csv")
+    return Page(rows, last or 0, b"".join(parts))
+
+
+# --8<-- [end:readers]
+# --8<-- [start:routes]
+class LinesResponse(StreamingResponse):
+    """A stream of NDJSON."""
+
+    media_type = "application/x-ndjson"
+
+
+class CSVResponse(StreamingResponse):
+    """A stream of CSV."""
+
+    media_type = "text/csv"
+
+
+async def open_export(
+    request: Request, answer: Response, asked: Annotated[Asked, Query()]
+) -> Export:
+    """Begin an export; nginx is told to pass each page on as it comes."""
+    answer.headers["X-Accel-Buffering"] = "no"
+    return Export(request.state.engine, asked)
+
+
+Opened = Annotated[Export, Depends(open_export)]
+
+
+@app.get("/models")
+async def by_models(export: Opened) -> AsyncIterator[Order | End]:
+    """Let FastAPI write each row; the API's schema describes it."""
+    async for orders in export.pages(as_orders):
+        for order in orders:
+            yield order
+    yield export.end
+
+
+@app.get("/rows", response_class=LinesResponse)
+async def by_rows(export: Opened) -> AsyncIterator[bytes]:
+    """Write a page of rows with orjson."""
+    async for lines in export.pages(as_lines):
+        yield lines
+    yield export.end.line()
+
+
+@app.get("/database", response_class=LinesResponse)
+async def by_database(export: Opened) -> AsyncIterator[bytes]:
+    """Pass on what the database has written."""
+    async for lines in export.pages(as_json):
+        yield lines
+    yield export.end.line()
+
+
+@app.get("/orders.csv", response_class=CSVResponse)
+async def by_copy(export: Opened) -> AsyncIterator[bytes]:
+    """Send the same orders as CSV, which has no last line to say that all is there."""
+    yield ",".join(Order.model_fields).encode() + b"\r\n"
+    copies = export.engine.dialect.name == "postgresql"
+    async for rows in export.pages(as_copy if copies else as_csv):
+        yield rows
+    if not export.end.done:
+        raise RuntimeError("The export broke off.")  # So that the client sees it.
+
+
+# --8<-- [end:routes]
+if __name__ == "__main__":
+    uvicorn.run(app, host="127.0.0.1", port=8000)
