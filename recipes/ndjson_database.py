@@ -15,11 +15,8 @@ Run it:   uvicorn recipes.ndjson_database:app
 Try it:   curl -N 'http://127.0.0.1:8000/models?limit=3'
           curl -N 'http://127.0.0.1:8000/rows?state=paid&limit=3'
           curl -N 'http://127.0.0.1:8000/database?limit=5000'
-          curl -N 'http://127.0.0.1:8000/orders.csv?limit=3'
 """
 
-import csv
-import io
 import logging
 import os
 import tempfile
@@ -28,7 +25,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 import sqlalchemy as sql
@@ -102,7 +99,7 @@ def sample(number: int) -> Order:
 
 async def fill(connection: AsyncConnection) -> None:
     """Write the sample orders, with progress on the console."""
-    # In its mode "json" Pydantic writes times and decimals as text, as SQLite needs.
+    # In its mode "json" Pydantic writes times and decimals as text, for SQLite.
     mode = "json" if connection.dialect.name == "sqlite" else "python"
     for first in range(1, ROWS + 1, BATCH):
         last = min(first + BATCH - 1, ROWS)
@@ -118,10 +115,9 @@ async def prepare(engine: AsyncEngine) -> None:
         if engine.dialect.name == "sqlite":
             await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         await connection.exec_driver_sql(LOCK[engine.dialect.name])
-        if await connection.run_sync(lambda it: sql.inspect(it).has_table("orders")):
-            return
-        await connection.run_sync(table.create)
-        await fill(connection)
+        if not await connection.run_sync(lambda c: sql.inspect(c).has_table("orders")):
+            await connection.run_sync(table.create)
+            await fill(connection)
 
 
 @asynccontextmanager
@@ -133,9 +129,11 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
     # milliseconds. A connection waits 60 seconds for another process's lock.
     wait = {"timeout": 60}
     engine = create_async_engine(url, pool_size=2, max_overflow=0, connect_args=wait)
-    await prepare(engine)
-    yield {"engine": engine}
-    await engine.dispose()
+    try:
+        await prepare(engine)
+        yield {"engine": engine}
+    finally:
+        await engine.dispose()
 
 
 app = FastAPI(title="ndjson_database", lifespan=lifespan)
@@ -168,14 +166,8 @@ class End(BaseModel):
         return self.model_dump_json().encode() + b"\n"
 
 
-class Page(NamedTuple, Generic[T]):
-    """Some rows in the form in which they are sent."""
-
-    rows: int
-    last: int  # the highest id
-    content: T
-
-
+# What a page is read as: how many rows it has, the last id, and what is sent of them.
+Page = tuple[int, int, T]
 Selected = sql.Select[Any]
 Read = Callable[[AsyncConnection, Selected], Awaitable[Page[T]]]
 
@@ -202,15 +194,14 @@ class Export:
             rest = query.where(table.c.id > last).limit(size)
             try:
                 async with self.engine.connect() as connection:
-                    page = await read(connection, rest)
+                    rows, last, content = await read(connection, rest)
             except Exception:
                 log.exception("An export failed after %d rows", self.end.rows)
                 return
-            last = page.last
-            self.end.rows += page.rows
-            if page.rows:
-                yield page.content
-            self.end.done = page.rows < size or self.end.rows == self.asked.limit
+            self.end.rows += rows
+            if rows:
+                yield content
+            self.end.done = rows < size or self.end.rows == self.asked.limit
 
 
 # --8<-- [end:pages]
@@ -218,7 +209,7 @@ class Export:
 def page_of(rows: Sequence[sql.Row[Any]], content: T) -> Page[T]:
     """Count the rows of a page, and find the last id."""
     last = rows[-1].id if rows else 0
-    return Page(len(rows), last, content)
+    return len(rows), last, content
 
 
 async def as_orders(connection: AsyncConnection, query: Selected) -> Page[list[Order]]:
@@ -247,34 +238,9 @@ async def as_json(connection: AsyncConnection, query: Selected) -> Page[bytes]:
     else:
         pairs = [part for column in page.c for part in (column.name, column)]
         lines = sql.func.group_concat(sql.func.json_object(*pairs), "\n")
-    ends = sql.select(sql.func.count(), sql.func.max(page.c.id), lines)
-    rows, last, text = (await connection.execute(ends)).one()
-    return Page(rows, last or 0, f"{text}\n".encode())
-
-
-async def as_csv(connection: AsyncConnection, query: Selected) -> Page[bytes]:
-    """Write the rows as CSV (RFC 4180)."""
-    rows = (await connection.execute(query)).all()
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return page_of(rows, text.getvalue().encode())
-
-
-async def as_copy(connection: AsyncConnection, query: Selected) -> Page[bytes]:
-    """Let PostgreSQL write the rows as CSV; SQLAlchemy has no COPY, asyncpg has."""
-    ids = query.with_only_columns(table.c.id).subquery()
-    ends = sql.select(sql.func.count(), sql.func.max(ids.c.id))
-    rows, last = (await connection.execute(ends)).one()
-    page = query.where(table.c.id <= (last or 0))
-    text = page.compile(connection.engine, compile_kwargs={"literal_binds": True})
-    parts: list[bytes] = []
-
-    async def keep(part: bytes) -> None:
-        parts.append(part)
-
-    raw = await connection.get_raw_connection()
-    await raw.driver_connection.copy_from_query(str(text), output=keep, format="csv")
-    return Page(rows, last or 0, b"".join(parts))
+    whole = sql.select(sql.func.count(), sql.func.max(page.c.id), lines)
+    rows, last, text = (await connection.execute(whole)).one()
+    return rows, last or 0, f"{text}\n".encode()
 
 
 # --8<-- [end:readers]
@@ -283,12 +249,6 @@ class LinesResponse(StreamingResponse):
     """A stream of NDJSON."""
 
     media_type = "application/x-ndjson"
-
-
-class CSVResponse(StreamingResponse):
-    """A stream of CSV."""
-
-    media_type = "text/csv"
 
 
 async def open_export(
@@ -325,17 +285,6 @@ async def by_database(export: Opened) -> AsyncIterator[bytes]:
     async for lines in export.pages(as_json):
         yield lines
     yield export.end.line()
-
-
-@app.get("/orders.csv", response_class=CSVResponse)
-async def by_copy(export: Opened) -> AsyncIterator[bytes]:
-    """Send the same orders as CSV, which has no last line to say that all is there."""
-    yield ",".join(Order.model_fields).encode() + b"\r\n"
-    copies = export.engine.dialect.name == "postgresql"
-    async for rows in export.pages(as_copy if copies else as_csv):
-        yield rows
-    if not export.end.done:
-        raise RuntimeError("The export broke off.")  # So that the client sees it.
 
 
 # --8<-- [end:routes]
