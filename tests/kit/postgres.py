@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.kit.servers import HOST, free_port, need, serve
+from tests.kit.servers import HOST, WAIT, free_port, need, serve
 
 INIT = 60  # seconds for a new, empty database
 HOW = "apt-get install postgresql, or pip install 'streaming-cookbook[servers]'"
@@ -46,11 +46,12 @@ class Postgres:
     port: int
     pid: int
     programs: Path  # the folder of `psql` and the others
+    database: str = "postgres"
 
     @property
     def url(self) -> str:
         """Where SQLAlchemy finds its database."""
-        return f"postgresql+asyncpg://postgres@{HOST}:{self.port}/postgres"
+        return f"postgresql+asyncpg://postgres@{HOST}:{self.port}/{self.database}"
 
     @property
     def dsn(self) -> str:
@@ -60,6 +61,14 @@ class Postgres:
     def psql(self, *arguments: str) -> list[str]:
         """Give a psql command that reads no settings of the user's."""
         return [str(self.programs / "psql"), "-X", "-q", "-d", self.dsn, *arguments]
+
+    def run(self, statement: str) -> str:
+        """Run a statement; give what psql prints of its result, without a heading."""
+        command = self.psql("-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement)
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=WAIT
+        )
+        return done.stdout.strip()
 
 
 def programs() -> Path | None:

@@ -63,7 +63,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[AsyncEngine]:
     made: list[AsyncEngine] = []
 
     def create(*arguments: Any, **options: Any) -> AsyncEngine:  # noqa: ANN401
-        engine = real(*arguments, **options)
+        engine: AsyncEngine = real(*arguments, **options)
         pool = engine.sync_engine.pool
         sql.event.listen(pool, "checkout", lambda *_: note("taken"))
         sql.event.listen(pool, "checkin", lambda *_: note("given back"))

@@ -1,6 +1,5 @@
 """docs/recipes/ndjson_database.md: its claims on real servers and both databases."""
 
-import asyncio
 import json
 import re
 import sqlite3
@@ -11,14 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx2
 import pytest
 
 from recipes.ndjson_database import Order, sample
 from tests.kit import clients, servers
 from tests.kit.changed import changed
-from tests.kit.postgres import Postgres, postgres
+from tests.kit.postgres import Postgres, postgres, programs
 from tests.kit.servers import Server, raw_get, uvicorn
 
 pytestmark = pytest.mark.timeout(servers.START + 30)
@@ -53,22 +51,18 @@ def server(url: str) -> Iterator[Server]:
         yield running
 
 
-def execute(url: str, statement: str) -> Any:  # noqa: ANN401
+def execute(url: str, statement: str) -> str:
     """Run a statement as another program would, and give the first value."""
     if url.startswith("sqlite"):
         # No patience: what is locked fails at once.
         with sqlite3.connect(url.partition("///")[2], timeout=0) as connection:
             row = connection.execute(statement).fetchone()
-            return row[0] if row else None
-
-    async def run() -> Any:  # noqa: ANN401
-        connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-        try:
-            return await connection.fetchval(statement, timeout=servers.WAIT)
-        finally:
-            await connection.close()
-
-    return asyncio.run(run())
+            return str(row[0]) if row else ""
+    port = int(re.findall(r":(\d+)/", url)[0])
+    folder = programs()
+    assert folder
+    server = Postgres(port, 0, folder, url.rpartition("/")[2])
+    return server.run(statement)
 
 
 def lines(body: bytes) -> list[dict[str, Any]]:
@@ -156,7 +150,7 @@ def test_postgresql_that_cuts_its_connections_is_a_last_line(
     with uvicorn(APP, env={"DATABASE_URL": url}, warm=True) as server:
         with raw_get(server.port, "/models?limit=100000") as answer:
             first = answer.chunk()
-            assert execute(url, cut) >= 1
+            assert int(execute(url, cut)) >= 1
             *rows, end = lines(first + answer.rest())
         assert end == {"done": False, "rows": len(rows)}
         with raw_get(server.port, "/models?limit=10") as answer:
@@ -174,16 +168,18 @@ def test_of_four_processes_that_start_at_once_one_makes_the_table(
         url = running.url.removesuffix("postgres") + "another"
 
     def start(_: int) -> tuple[str, bytes]:
-        with uvicorn(APP, env={"DATABASE_URL": url}, warm=True) as server:
-            with raw_get(server.port, "/rows?after=99990") as answer:
-                return server.output(), answer.rest()
+        with (
+            uvicorn(APP, env={"DATABASE_URL": url}, warm=True) as server,
+            raw_get(server.port, "/rows?after=99990") as answer,
+        ):
+            return server.output(), answer.rest()
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(start, range(4)))
     made = [output.count("Wrote 100,000 of 100,000") for output, _ in found]
     assert sorted(made) == [0, 0, 0, 1]
     assert {body.splitlines()[-1] for _, body in found} == {b'{"done":true,"rows":10}'}
-    assert execute(url, "SELECT count(*) FROM orders") == 100_000
+    assert execute(url, "SELECT count(*) FROM orders") == "100000"
 
 
 @pytest.mark.parametrize("name", ["ndjson_database.py", "ndjson_database.mjs"])
@@ -220,15 +216,15 @@ def test_the_clients_check_the_status_first(tmp_path: Path, name: str) -> None:
     assert "404 Not Found" in done.stderr
 
 
-def test_broken_as_the_page_says_a_failure_looks_like_the_end(tmp_path: Path) -> None:
+def test_broken_as_the_page_says_a_row_is_a_chunk_and_a_query(tmp_path: Path) -> None:
     env = {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/orders.sqlite"}
     folder = changed(tmp_path, "ndjson_database", "PAGE = 2000", "PAGE = 1")
-    with uvicorn(APP, cwd=folder, env=env, warm=True) as server:
-        with raw_get(server.port, "/database?limit=5000") as answer:
-            assert len(list(iter(answer.chunk, b""))) == 5001
-    with uvicorn(APP, env=env, warm=True) as server:
-        with raw_get(server.port, "/database?limit=5000") as answer:
-            assert len(list(iter(answer.chunk, b""))) == 4
+    for cwd, chunks in [(folder, 5001), (servers.ROOT, 4)]:
+        with (
+            uvicorn(APP, cwd=cwd, env=env, warm=True) as server,
+            raw_get(server.port, "/database?limit=5000") as answer,
+        ):
+            assert len(list(iter(answer.chunk, b""))) == chunks
 
 
 def test_curl_counts_the_lines(server: Server) -> None:
@@ -237,9 +233,11 @@ def test_curl_counts_the_lines(server: Server) -> None:
 
 
 def test_psql_reads_the_same_table(real_postgres: Postgres) -> None:
-    with uvicorn(APP, env={"DATABASE_URL": real_postgres.url}, warm=True) as server:
-        with raw_get(server.port, "/database?limit=1000") as answer:
-            *rows, _ = lines(answer.rest())
+    with (
+        uvicorn(APP, env={"DATABASE_URL": real_postgres.url}, warm=True) as server,
+        raw_get(server.port, "/database?limit=1000") as answer,
+    ):
+        *rows, _ = lines(answer.rest())
     command = real_postgres.psql(
         "-c",
         "COPY (SELECT row_to_json(page) FROM (SELECT"

@@ -1,0 +1,82 @@
+# /// script
+# [tool.cookbook]
+# needs = ["postgres"]
+# ///
+"""Wrong: COPY into a buffer holds the whole export in memory before a byte is sent.
+
+Run it:   uvicorn recipes.pitfalls.ndjson_database.copy_into_memory:app
+Try it:   curl -i http://127.0.0.1:8000/orders.csv
+          curl -i http://127.0.0.1:8000/whole.csv
+See it:   content-length:
+"""
+
+import io
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from recipes.ndjson_database import Export, Order, lifespan, open_export, page_of, table
+
+app = FastAPI(lifespan=lifespan)
+
+
+# --8<-- [start:copy]
+async def copy(
+    connection: AsyncConnection, query: Select[Any], *, header: bool
+) -> bytes:
+    """Let PostgreSQL write a query's rows as CSV; asyncpg knows COPY."""
+    dialect = connection.dialect
+    text = query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    buffer = io.BytesIO()
+    pooled = await connection.get_raw_connection()
+    driver: Any = pooled.driver_connection
+    await driver.copy_from_query(str(text), output=buffer, format="csv", header=header)
+    return buffer.getvalue()
+
+
+# --8<-- [end:copy]
+# --8<-- [start:wrong]
+@app.get("/whole.csv")
+async def whole(request: Request) -> Response:
+    """Copy all orders, and then send them."""
+    async with request.state.engine.connect() as connection:
+        body = await copy(connection, select(table).order_by(table.c.id), header=True)
+    return Response(body, media_type="text/csv")
+
+
+# --8<-- [end:wrong]
+# --8<-- [start:right]
+class CSVResponse(StreamingResponse):
+    """A stream of CSV."""
+
+    media_type = "text/csv"
+
+
+async def as_csv(
+    connection: AsyncConnection, query: Select[Any]
+) -> tuple[int, int, bytes]:
+    """Copy one page: from its first id up to its last."""
+    ids = (await connection.execute(query.with_only_columns(table.c.id))).all()
+    rows, last, _ = page_of(ids, None)
+    page = await copy(connection, query.where(table.c.id <= last), header=False)
+    return rows, last, page
+
+
+@app.get("/orders.csv", response_class=CSVResponse)
+async def by_copy(
+    export: Annotated[Export, Depends(open_export)],
+) -> AsyncIterator[bytes]:
+    """Send a page as soon as it is copied."""
+    yield ",".join(Order.model_fields).encode() + b"\n"
+    async for page in export.pages(as_csv):
+        yield page
+    if not export.end.done:
+        # CSV has no last line that could say so: the client sees a broken connection.
+        raise RuntimeError("The export broke off.")
+
+
+# --8<-- [end:right]
