@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from decimal import Decimal
 from http import HTTPStatus
 
 import httpx2
@@ -44,8 +43,14 @@ def test_the_whole_export_is_made_before_its_first_byte_is_sent(server: Server) 
 
 
 def rows(text: str) -> list[Order]:
-    header, *found = csv.reader(io.StringIO(text, newline=""), strict=True)
-    return [Order.model_validate(dict(zip(header, row, strict=True))) for row in found]
+    header, *table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found = []
+    for cells in table:
+        row: dict[str, object] = dict(zip(header, cells, strict=True))
+        # PostgreSQL writes "2026-01-01 09:00:00.25+00", which is ISO 8601 as well.
+        row["placed_at"] = datetime.fromisoformat(str(row["placed_at"]))
+        found.append(Order.model_validate(row))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -58,8 +63,6 @@ def test_page_by_page_the_rows_are_those_of_the_json(
     found = rows(text)
     assert found == [sample(order.id) for order in found]
     assert len(found) == {"l": 4001, "s": 3000, "a": 10}[query[0]]
-    assert isinstance(found[0].price, Decimal)
-    assert isinstance(found[0].placed_at, datetime)
 
 
 def test_no_orders_are_a_header(server: Server) -> None:
