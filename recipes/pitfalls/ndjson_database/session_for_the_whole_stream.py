@@ -40,12 +40,15 @@ async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
 
 @app.get("/{client}")
 async def export(
-    client: str, session: Annotated[AsyncSession, Depends(open_session)]
+    client: str,
+    session: Annotated[AsyncSession, Depends(open_session)],
+    limit: int = 30_000,
 ) -> AsyncIterator[dict[str, Any]]:
     """Read the orders while they are sent."""
-    rows = await session.stream(select(table.c.id, table.c.customer).limit(50_000))
+    rows = await session.stream(select(table).limit(limit))
     async for row in rows:
-        yield {"client": client, "id": row.id, "customer": row.customer}
+        order = {"id": row.id, "customer": row.customer, "item": row.item}
+        yield {"client": client, "placed_at": row.placed_at, **order}
 
 
 # --8<-- [end:wrong]
