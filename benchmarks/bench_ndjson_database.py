@@ -42,9 +42,16 @@ def versions() -> list[Version]:
     return [
         *found,
         version(PG_ROW_BY_ROW, "postgresql", "by_row", "/orders?limit={n}"),
-        version("PostgreSQL, the recipe: orjson", "postgresql", "recipe", "/rows?limit={n}"),
+        version(
+            "PostgreSQL, the recipe: orjson", "postgresql", "recipe", "/rows?limit={n}"
+        ),
         version(PG_OURS, "postgresql", "recipe", path),
-        version("PostgreSQL, CSV by COPY in pages", "postgresql", "csv", "/orders.csv?limit={n}"),
+        version(
+            "PostgreSQL, CSV by COPY in pages",
+            "postgresql",
+            "csv",
+            "/orders.csv?limit={n}",
+        ),
         Version(PSQL, f"python -m {MODULE} postgresql psql", psql, None),
     ]
 
