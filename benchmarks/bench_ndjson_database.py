@@ -46,12 +46,6 @@ def versions() -> list[Version]:
             "PostgreSQL, the recipe: orjson", "postgresql", "recipe", "/rows?limit={n}"
         ),
         version(PG_OURS, "postgresql", "recipe", path),
-        version(
-            "PostgreSQL, CSV by COPY in pages",
-            "postgresql",
-            "csv",
-            "/orders.csv?limit={n}",
-        ),
         Version(PSQL, f"python -m {MODULE} postgresql psql", psql, None),
     ]
 

@@ -25,7 +25,6 @@ from starlette.types import ASGIApp
 
 from recipes import ndjson_database as recipe
 from recipes.ndjson_database import COLUMNS, lifespan, table
-from recipes.pitfalls.ndjson_database import copy_into_memory
 from tests.kit.postgres import Postgres, postgres, programs
 
 COPY = """COPY (SELECT row_to_json(page) FROM
@@ -55,7 +54,6 @@ async def export(request: Request, limit: int) -> StreamingResponse:
 APPS: dict[str, ASGIApp] = {
     "recipe": recipe.app,
     "by_row": by_row,
-    "csv": copy_into_memory.app,
 }
 
 
