@@ -23,6 +23,7 @@ from recipes.ndjson_database import Order, app, sample
 from tests.kit.asgi import Run, drive, note
 
 IN_A_PAGE = recipe.PAGE
+IN_A_TABLE = recipe.ROWS
 PAGE = 100  # rows, so that the tests are quick
 ROWS = 2 * PAGE + 50  # two whole pages and a short one
 ROUTES = {"/models": "as_orders", "/rows": "as_lines", "/database": "as_json"}
@@ -362,6 +363,18 @@ def test_the_table_is_made_on_first_use_with_progress_on_the_console(
         run_sql(another, "DELETE FROM orders WHERE id > 10")
         assert len(orders(drive(app, "/rows"))) == 10
         assert caplog.messages == []
+
+
+def test_progress_is_shown_every_ten_thousand_orders(
+    another: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert recipe.ROWS != IN_A_TABLE == 100_000
+    monkeypatch.setattr(recipe, "ROWS", 10_001)
+    with caplog.at_level(logging.INFO, "uvicorn.error"):
+        drive(app, "/rows?limit=1")
+    said = ["10,000", "10,001"]
+    assert caplog.messages == [f"Wrote {n} of 10,001 orders" for n in said]
+    assert another.exists()
 
 
 def test_a_start_that_is_cut_off_leaves_no_half_table(

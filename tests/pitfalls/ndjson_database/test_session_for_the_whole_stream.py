@@ -17,7 +17,11 @@ LIMIT = "QueuePool limit of size 2 overflow 0 reached, connection timed out"
 
 @pytest.mark.parametrize(
     ("app", "path", "served"),
-    [(WRONG, "/a?limit=100000", False), (RIGHT, "/rows", True), (RIGHT, "/database", True)],
+    [
+        (WRONG, "/a?limit=100000", False),
+        (RIGHT, "/rows", True),
+        (RIGHT, "/database", True),
+    ],
 )
 def test_two_clients_that_stop_reading_leave_nothing_for_the_third(
     app: str, path: str, served: bool, tmp_path: Path
