@@ -56,7 +56,7 @@ class Order(BaseModel):
 
 # SQLite has neither time zones nor decimals; as text both stay exact.
 Time = sql.DateTime(timezone=True).with_variant(sql.Text(), "sqlite")
-Money = sql.Numeric(12, 2).with_variant(sql.Text(), "sqlite")
+Money = sql.Numeric(18, 2).with_variant(sql.Text(), "sqlite")
 table = sql.Table(
     "orders",
     sql.MetaData(),

@@ -76,7 +76,7 @@ def test_both_databases_give_the_same_orders(server: Server, route: str) -> None
     assert end == {"done": True, "rows": 5000}
     found = [Order.model_validate(row) for row in rows]
     assert found == [sample(number) for number in range(1, 5001)]
-    assert all(isinstance(row["price"], str) for row in rows)
+    assert [row["price"] for row in rows] == [str(order.price) for order in found]
 
 
 @every_route
@@ -248,3 +248,21 @@ def test_psql_reads_the_same_table(real_postgres: Postgres) -> None:
     # COPY's own text format doubles every backslash.
     text = done.stdout.replace(b"\\\\", b"\\")
     assert lines(text) == rows
+
+
+EXACT = ("1234567890123456.78", "9999-12-31T23:59:59.999999Z")
+
+
+@every_route
+def test_digits_and_microseconds_survive_exactly(
+    server: Server, url: str, route: str
+) -> None:
+    price, placed_at = EXACT
+    change = f"price = '{price}', placed_at = '{placed_at}'"
+    execute(url, f"UPDATE orders SET {change} WHERE id = 100000")  # noqa: S608
+    with raw_get(server.port, f"{route}?after=99999") as answer:
+        row, _ = lines(answer.rest())
+    assert row["price"] == price
+    assert Order.model_validate(row).placed_at.isoformat() == placed_at.replace(
+        "Z", "+00:00"
+    )
