@@ -7,6 +7,7 @@ by whoever comes first. PostgreSQL is started by the first process that needs it
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -111,6 +112,8 @@ def million(file: Path) -> None:
 def main() -> None:
     """Run what the command line asks for."""
     database, what = sys.argv[1:]
+    # uvicorn stops at SIGTERM and then sends it on: leave by way of the blocks.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with ExitStack() as stack:
         if database == "postgresql":
             server = shared_postgres(stack)
