@@ -17,6 +17,9 @@ OURS = "The recipe: 64 KiB a chunk"
 SYNC = "Sync generator, a row a yield"
 ASYNC = "Async generator, a row a yield"
 LIMIT = "No HTTP: csv.writer alone"
+BY_SYNC = "At least 25 times as fast as the sync generator"
+BY_ASYNC = "At least 5 times as fast as the async generator"
+BY_LIMIT = "At least 80 % of the speed of `csv.writer` alone"
 PATH = "/orders.csv?rows={n}"
 VERSIONS = "benchmarks.versions.csv_export"
 
@@ -45,17 +48,15 @@ def read(body: bytes) -> list[Any]:
 
 def targets(report: Report) -> list[Target]:
     """Say what the recipe promises."""
-    sync, asynchronous = report[SYNC].ratio, report[ASYNC].ratio
-    limit = report[LIMIT].ratio
     found = [
-        Target("times as fast as the sync generator", 25, sync, sync >= 25),
-        Target("times as fast as the async one", 5, asynchronous, asynchronous >= 5),
-        Target("of the speed of csv.writer alone", 0.8, limit, limit >= 0.8),
+        Target(BY_SYNC, 25, report.ratio(SYNC), "times"),
+        Target(BY_ASYNC, 5, report.ratio(ASYNC), "times"),
+        Target(BY_LIMIT, 80, report.ratio(LIMIT) * 100, "%"),
     ]
     if report.memory:
+        promise = f"At most 10 MB more memory for {report.memory.large:,} rows"
         growth = report.memory.growth / 1e6
-        promise = f"MB more memory for {report.memory.large:,} rows, at most"
-        found.append(Target(promise, 10, growth, growth < 10))
+        found.append(Target(promise, 10, growth, "MB", at_most=True))
     return found
 
 
@@ -77,4 +78,9 @@ BENCH = Bench(
     memory=(10_000, 5_000_000),
     quick_memory=(1_000, 10_000),
     targets=targets,
+    why={
+        BY_ASYNC: "The recipe is already as fast as `csv.writer` without any server. "
+        "The async generator takes less than five times as long as that, so no recipe "
+        "that formats its rows with `csv.writer` can be five times as fast."
+    },
 )

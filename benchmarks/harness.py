@@ -7,34 +7,27 @@ falls on all of them. A version counts only if its body is right.
 
 import json
 import os
-import platform
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
+from benchmarks import machine
+from benchmarks.client import Sample, WrongBodyError, fetch
+
 ROOT = Path(__file__).parent.parent
 START = 60.0  # seconds that a server may take until it listens
-SILENCE = 120.0  # seconds without a byte after which a stream counts as dead
-PACKAGES = ("fastapi", "starlette", "uvicorn", "httptools", "uvloop", "sse-starlette")
-
-
-class WrongBodyError(Exception):
-    """A version sent something else than the others."""
 
 
 # --- What is measured -----------------------------------------------------------------
@@ -53,13 +46,15 @@ class Version:
     command: tuple[str, ...]
     path: str | None
     end: bytes = b""  # what ends a unit on the wire
+    runs: tuple[str, ...] = ()  # the Python modules that it starts
 
 
 def app(name: str, target: str, path: str, end: bytes) -> Version:
     """An ASGI application, `module:name`, behind uvicorn."""
     command = (sys.executable, "-m", "uvicorn", target, "--port", "0")
     options = ("--no-access-log", "--timeout-graceful-shutdown", "1")
-    return Version(name, f"uvicorn {target}", (*command, *options), path, end)
+    runs = ("uvicorn", target.partition(":")[0])
+    return Version(name, f"uvicorn {target}", (*command, *options), path, end, runs)
 
 
 def node(name: str, script: str, path: str, end: bytes) -> Version:
@@ -69,43 +64,52 @@ def node(name: str, script: str, path: str, end: bytes) -> Version:
 
 def loop(name: str, module: str) -> Version:
     """A process without HTTP that measures itself."""
-    return Version(name, f"python -m {module}", (sys.executable, "-m", module), None)
+    command = (sys.executable, "-m", module)
+    return Version(name, f"python -m {module}", command, None, runs=(module,))
 
 
 @dataclass(frozen=True)
 class Target:
     """What the recipe promises, and what the run says about it."""
 
-    promise: str
+    promise: str  # as one reads it: "At least 25 times as fast as the sync generator"
     goal: float
     measured: float
-    met: bool
+    unit: str
+    at_most: bool = False  # whether less is better
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One answer of one version; times in seconds."""
-
-    seconds: float
-    first_byte: float | None
-    units: int
-    bytes: int
-    cpu_seconds: float = 0.0
+    @property
+    def met(self) -> bool:
+        """Whether the promise is kept."""
+        if self.at_most:
+            return self.measured <= self.goal
+        return self.measured >= self.goal
 
 
 @dataclass
 class Result:
-    """All rounds of one version, and what they come to."""
+    """All rounds of one version."""
 
     name: str
     command: str
     rounds: list[Sample] = field(default_factory=list)
-    seconds: float = 0.0  # median
-    per_second: float = 0.0  # units in the median time
-    first_byte: float | None = None  # median
-    ratio: float = 1.0  # the median time divided by that of ours
-    cpu_seconds: float = 0.0  # median of the processor time: steadier on a busy machine
     peak_memory: int = 0  # bytes
+
+    @property
+    def seconds(self) -> float:
+        """The median time of an answer."""
+        return statistics.median(sample.seconds for sample in self.rounds)
+
+    @property
+    def first_byte(self) -> float | None:
+        """The median time up to the first byte, in seconds; a loop sends none."""
+        waits = [s.first_byte for s in self.rounds if s.first_byte is not None]
+        return statistics.median(waits) if waits else None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The median processor time of an answer: steadier on a busy machine."""
+        return statistics.median(sample.cpu_seconds for sample in self.rounds)
 
 
 @dataclass(frozen=True)
@@ -138,13 +142,21 @@ class Report:
     versions: dict[str, str]
     results: list[Result]
     left_out: dict[str, str]
-    other_work: float  # share of the machine that was busy with something else
+    other_work: float = 0.0  # share of the machine that was busy with something else
     memory: Memory | None = None
     targets: list[Target] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Result:
         """Give the result of one version."""
         return next(result for result in self.results if result.name == name)
+
+    def per_second(self, name: str) -> float:
+        """Units in a second of a version's median time."""
+        return self.size / self[name].seconds
+
+    def ratio(self, name: str) -> float:
+        """The median time of a version divided by that of ours."""
+        return self[name].seconds / self[self.ours].seconds
 
 
 def no_targets(_: Report) -> list[Target]:
@@ -158,7 +170,8 @@ class Bench:
 
     `read` takes a body apart into units, `expected` says what `n` units are; they must
     agree for every version before anything is measured. `extra` units of each body are
-    not counted in `size`, as the header of a table.
+    not counted in `size`, as the header of a table. `why` gives the reason for each
+    promise that is missed; the page shows both.
     """
 
     slug: str
@@ -176,84 +189,7 @@ class Bench:
     memory: tuple[int, int] | None = None
     quick_memory: tuple[int, int] | None = None
     targets: Callable[[Report], list[Target]] = no_targets
-
-
-# --- The client -----------------------------------------------------------------------
-
-
-def dechunk(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Take off the chunked framing (RFC 9112, 7.1), one payload for each piece.
-
-    Raises:
-        WrongBodyError: the last chunk never came.
-    """
-    buffer = b""
-    for piece in pieces:
-        buffer += piece
-        payload: list[bytes] = []
-        at = 0
-        while (line := buffer.find(b"\r\n", at)) >= 0:
-            size = int(buffer[at:line], 16)
-            after = line + 2 + size + 2
-            if after > len(buffer):
-                break
-            if size == 0:
-                yield b"".join(payload)
-                return
-            payload.append(buffer[line + 2 : after - 2])
-            at = after
-        buffer = buffer[at:]
-        yield b"".join(payload)
-    raise WrongBodyError("the answer was cut short")
-
-
-def body_of(connection: socket.socket) -> Iterator[bytes]:
-    """Read one answer: its body, chunked or up to the close of the connection."""
-    pieces = iter(lambda: connection.recv(256 * 1024), b"")
-    head = b""
-    while b"\r\n\r\n" not in head:
-        if not (piece := next(pieces, b"")):
-            raise WrongBodyError("no answer")
-        head += piece
-    head, _, rest = head.partition(b"\r\n\r\n")
-    status, _, fields = head.partition(b"\r\n")
-    if b" 200" not in status:
-        raise WrongBodyError(status.decode("latin-1"))
-
-    def after_the_head() -> Iterator[bytes]:
-        yield rest
-        yield from pieces
-
-    chunked = b"transfer-encoding: chunked" in fields.lower()
-    return dechunk(after_the_head()) if chunked else after_the_head()
-
-
-def counted(pieces: Iterable[bytes], end: bytes) -> Iterator[tuple[bytes, int]]:
-    """Say of each piece how many units end in it."""
-    tail = b""
-    for piece in pieces:
-        # The end of a unit may lie across two pieces: look at the seam too.
-        seam = tail + piece
-        yield piece, seam.count(end)
-        tail = seam[max(len(seam) - len(end) + 1, 0) :]
-
-
-def fetch(port: int, path: str, end: bytes, keep: list[bytes] | None = None) -> Sample:
-    """Ask a server once, and count what it sends; `keep` collects the body."""
-    with socket.create_connection(("127.0.0.1", port), timeout=SILENCE) as connection:
-        request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-        began = time.perf_counter()
-        connection.sendall(request.encode())
-        first_byte: float | None = None
-        units = size = 0
-        for data, ended in counted(body_of(connection), end):
-            if data and first_byte is None:
-                first_byte = time.perf_counter() - began
-            size += len(data)
-            units += ended
-            if keep is not None:
-                keep.append(data)
-        return Sample(time.perf_counter() - began, first_byte, units, size)
+    why: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- The processes --------------------------------------------------------------------
@@ -431,7 +367,7 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
         for running in all_running:
             running.wait_until_it_listens()
             check(bench, running)
-        elsewhere = other_work(all_running)
+        elsewhere = machine.other_work()
         for number in range(1, rounds + 1):
             for running in all_running:
                 name = running.version.name
@@ -439,7 +375,6 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
                 check_count(bench, running.version, sample, size)
                 results[name].rounds.append(sample)
                 say(f"{bench.slug}: {number}/{rounds}  {sample.seconds:8.3f} s  {name}")
-        share = elsewhere()
         for running in all_running:
             results[running.version.name].peak_memory = running.peak_memory()
     report = Report(
@@ -450,75 +385,23 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
         quick=quick,
         command=f"python -m benchmarks {bench.slug}" + " --quick" * quick,
         date=datetime.now(UTC).date().isoformat(),
-        machine=machine(),
-        versions=installed(),
+        machine=machine.described(),
+        versions=libraries(versions),
         results=list(results.values()),
         left_out=left_out,
-        other_work=share,
     )
-    ours = statistics.median(sample.seconds for sample in report[bench.ours].rounds)
-    for result in report.results:
-        result.seconds = statistics.median(sample.seconds for sample in result.rounds)
-        result.cpu_seconds = statistics.median(s.cpu_seconds for s in result.rounds)
-        result.per_second = size / result.seconds
-        result.ratio = result.seconds / ours
-        waits = [s.first_byte for s in result.rounds if s.first_byte is not None]
-        result.first_byte = statistics.median(waits) if waits else None
     if memory:
         say(f"{bench.slug}: memory at {memory[0]:,} and {memory[1]:,} {bench.unit}")
         version = next(v for v in versions if v.name == bench.ours)
         report.memory = measure_memory(bench, version, memory)
     report.targets = bench.targets(report)
+    report.other_work = elsewhere()
     return report
 
 
-def other_work(all_running: Sequence[Running]) -> Callable[[], float]:
-    """Begin to watch the machine; the result tells the share that others have used."""
-
-    def used() -> tuple[float, float, float]:
-        times = psutil.cpu_times()
-        mine = psutil.Process().cpu_times()
-        own = mine.user + mine.system + sum(r.cpu_seconds() for r in all_running)
-        return sum(times), times.idle + getattr(times, "iowait", 0.0), own
-
-    before = used()
-
-    def share() -> float:
-        total, idle, own = (
-            now - then for now, then in zip(used(), before, strict=True)
-        )
-        return round(max(total - idle - own, 0) / total, 3) if total else 0.0
-
-    return share
-
-
-def machine() -> dict[str, str | int]:
-    """Describe this machine without naming it."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists() and (
-        found := re.search(r"model name\s*: (.+)", cpuinfo.read_text())
-    ):
-        model = found[1]
-    try:
-        system = platform.freedesktop_os_release()["PRETTY_NAME"]
-    except OSError:
-        system = f"{platform.system()} {platform.release()}"
-    memory = psutil.virtual_memory().total
-    return {"cpu": model, "cores": os.cpu_count() or 1, "memory": memory, "os": system}
-
-
-def installed() -> dict[str, str]:
-    """Name the versions that a figure depends on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version_of(package)
-        except PackageNotFoundError:
-            found[package] = "none"
-    if shutil.which("node"):
-        said = subprocess.run(
-            ["node", "--version"], capture_output=True, text=True, check=True
-        )
-        found["node"] = said.stdout.strip().removeprefix("v")
+def libraries(versions: Sequence[Version]) -> dict[str, str]:
+    """Name the version of everything that some versions run on."""
+    found = machine.libraries(name for version in versions for name in version.runs)
+    if any(version.command[0] == "node" for version in versions):
+        found |= machine.node()
     return found

@@ -1,6 +1,16 @@
-"""Let `python -m cookbook` do what the `cookbook` command does."""
+"""The `cookbook` command, also as `python -m cookbook`."""
 
-from cookbook.cli import app
+import sys
+
+
+def main() -> None:
+    """Run the command; Ctrl-C ends it without a traceback, also while it is loaded."""
+    try:
+        from cookbook.cli import app
+    except KeyboardInterrupt:
+        sys.exit(130)
+    app(prog_name="cookbook")
+
 
 if __name__ == "__main__":
-    app(prog_name="cookbook")
+    main()

@@ -161,15 +161,18 @@ def llm(
         raise typer.BadParameter("it belongs to --scripted", param_hint="FILE")
     option = " --scripted" if scripted else ""
     again = f"cookbook llm{option} --port {port % 65535 + 1}"
-    # llama.cpp takes a number, not a socket: this one only shows that the port is free.
-    listen(port, again).close()
-    reason = None if scripted else serve_local(port)
-    if reason:
-        why = f"The scripted provider serves instead. {reason}"
-        console.print(why, markup=False, soft_wrap=True)
-    if scripted or reason:
-        with listen(port, again) as listener:
-            serve_scripted(listener, file)
+    with contextlib.suppress(KeyboardInterrupt):
+        # llama.cpp takes a number, not a socket: this only shows that the port is free.
+        listen(port, again).close()
+        reason = None if scripted else serve_local(port)
+        if scripted or reason:
+            # Somebody else may have taken the port while the model was loaded. That is
+            # then why it did not start, and all that there is to say.
+            with listen(port, again) as listener:
+                if reason:
+                    why = f"The scripted provider serves instead. {reason}"
+                    console.print(why, markup=False, soft_wrap=True)
+                serve_scripted(listener, file)
     console.print("Stopped.")
 
 
@@ -184,24 +187,33 @@ def serve_local(port: int) -> str | None:
         except (OSError, RuntimeError) as error:
             return str(error)
         introduce(f"the language model [bold]{model.model}[/]", model.url)
-        with contextlib.suppress(KeyboardInterrupt):
-            code = model.process.wait()
-            raise fail(f"The model's process ended with code {code}.")
-    return None
+        console.print("Ctrl-C stops it")
+        code = model.process.wait()
+        raise fail(f"The model's process ended with code {code}.")
 
 
 def serve_scripted(listener: socket.socket, file: Path | None) -> None:
     """Serve the scripted provider until Ctrl-C."""
     from cookbook.llm import scripted
 
-    port = listener.getsockname()[1]
-    scenarios = f"the scenarios of {file}" if file else "the cookbook's scenarios"
-    introduce(escape(scenarios), f"http://{HOST}:{port}")
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            scripted.run(listener, file)
+        scenarios = scripted.load(file)
     except (OSError, ValueError) as error:
         raise fail(f"The scenarios cannot be read: {error}") from None
+    url = f"http://{HOST}:{listener.getsockname()[1]}"
+    what = f"the scenarios of {file}" if file else "the cookbook's scenarios"
+    introduce(escape(what), url)
+    last = [*scenarios][-1]
+    lines = [
+        "The name of the model chooses one of its scenarios, for example",
+        f"  export OPENAI_MODEL={last}",
+        "What it was asked, and how each answer ended:",
+        f"  curl {url}/scripted/record",
+        "Ctrl-C stops it",
+    ]
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+    scripted.run(listener, scenarios)
 
 
 def introduce(what: str, url: str) -> None:
@@ -210,7 +222,6 @@ def introduce(what: str, url: str) -> None:
     console.print("OpenAI's and Anthropic's libraries, and every recipe, find it by")
     for name, value in local.environment(url).items():
         console.print(f"  export {name}={value}", markup=False, soft_wrap=True)
-    console.print("Ctrl-C stops it")
 
 
 if __name__ == "__main__":

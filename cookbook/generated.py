@@ -1,4 +1,4 @@
-"""Write every list of recipes and pitfalls: nav, home page, README, index of symptoms.
+"""Write every list: nav, home page, README, index of symptoms, scenarios.
 
 `python -m cookbook.generated` writes what `files` gives; a test compares them. A list
 stands between two marks, and what is outside of them stays as it is.
@@ -12,6 +12,7 @@ from markdown.extensions.toc import slugify, unique
 
 from cookbook import catalog
 from cookbook.catalog import ROOT, THEMES
+from cookbook.llm.scripted import in_markdown, load
 
 SYMPTOM = re.compile(r"^## (.+)$", re.MULTILINE)
 INCLUDED = re.compile(r'--8<-- "recipes/pitfalls/(\w+)/\w+\.py')
@@ -111,6 +112,7 @@ def files(root: Path = ROOT) -> dict[Path, str]:
         ("docs/index.md", "recipes", chooser(root), MARKDOWN),
         ("README.md", "recipes", table(root), MARKDOWN),
         ("docs/pitfalls/index.md", "symptoms", symptom_index(root), MARKDOWN),
+        ("docs/learn/provider.md", "scenarios", in_markdown(load()), MARKDOWN),
     ]
     found = {}
     for name, mark, content, comment in parts:

@@ -1,16 +1,23 @@
-"""Run the notebooks, and what they run: a server that lives over several cells.
+"""Open the notebooks, run them, and serve what they ask, over several cells.
 
-`python -m cookbook.notebook` executes every notebook from a fresh kernel and keeps its
-outputs. Cells with the tag "exercise" are left out: they fail until a reader has
-completed them.
+`python -m cookbook.notebook open` gives a reader copies of their own and opens them in
+JupyterLab; what is in the repository stays as it is.
+
+`python -m cookbook.notebook keep` executes every notebook from a fresh kernel and keeps
+its outputs. Cells with the tag "exercise" are left out: they fail until a reader has
+completed them. The outputs of solutions are not kept: right below an exercise that
+nobody has done yet, "passed" would mislead.
 """
 
+import argparse
 import asyncio
+import importlib
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 NOTEBOOKS = ROOT / "notebooks"
+MINE = ROOT / "my-notebooks"  # the reader's copies, which git ignores
 CELL = 60  # seconds that one cell may take
 WAIT = 5.0  # seconds until an application has to be through with a request
 METADATA = {"tags", "jupyter"}  # what is kept of a cell's metadata
@@ -165,8 +173,8 @@ async def execute(notebook: "NotebookNode", folder: Path, attempt: bool) -> None
             await client.async_execute_cell(cell, n)
 
 
-def main() -> None:
-    """Run every notebook and keep it with its outputs."""
+def keep() -> None:
+    """Run every notebook and keep it with its outputs, but for those of solutions."""
     import nbformat
     from nbclient.exceptions import CellExecutionError
 
@@ -177,10 +185,85 @@ def main() -> None:
             notebook = run(path)
         except CellExecutionError as error:
             sys.exit(f"{path.name} fails, and is left as it was:\n{error}")
+        hide_solutions(notebook)
         write(notebook, path)
         cells, size = len(notebook.cells), path.stat().st_size / 1000
         took = time.perf_counter() - started
         sys.stdout.write(f"{path.name}: {cells} cells, {size:.0f} kB, {took:.1f} s\n")
+
+
+def hide_solutions(notebook: "NotebookNode") -> None:
+    """Take away the outputs of the solutions."""
+    for cell in notebook.cells:
+        if "solution" in tags(cell):
+            cell.outputs, cell.execution_count = [], None
+
+
+def copy_missing(source: Path, target: Path) -> list[str]:
+    """Copy the notebooks that `target` lacks; never touch one that it has.
+
+    Gives the names of the notebooks that were copied.
+    """
+    target.mkdir(exist_ok=True)
+    copied = []
+    for path in sorted(source.glob("*.ipynb")):
+        with suppress(FileExistsError), (target / path.name).open("xb") as file:
+            file.write(path.read_bytes())
+            copied.append(path.name)
+    return copied
+
+
+def lab(folder: Path, *, browser: bool) -> None:
+    """Serve a folder with JupyterLab in this process, until Ctrl-C.
+
+    It listens on 127.0.0.1, on port 8888 or the next one that is free. Its kernels find
+    the recipes, wherever the folder is.
+    """
+    # A kernel that imports `Server` has no use for it, and it has no types.
+    launch = importlib.import_module("jupyterlab.labapp").LabApp.launch_instance
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{known}" if known else str(ROOT)
+    options = ["--ip=127.0.0.1", "--log-level=ERROR", "--LabApp.log_level=ERROR"]
+    # Ctrl-C would ask whether it is meant.
+    options.append("--ServerApp.answer_yes=True")
+    # It would look for a new version of itself, elsewhere.
+    never = "jupyterlab.NeverCheckForUpdate"
+    options.append(f"--LabApp.check_for_updates_class={never}")
+    if not browser:
+        options.append("--no-browser")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--allow-root")  # as in a container
+    launch([str(folder), *options])
+
+
+def open_copies(*, browser: bool) -> None:
+    """Open the reader's own copies in JupyterLab, until Ctrl-C."""
+    copied = copy_missing(NOTEBOOKS, MINE)
+    new = f" New: {', '.join(copied)}." if copied else ""
+    lines = [
+        f"Opening {MINE.name}/, which holds your own copies of the notebooks.{new}",
+        "Ctrl-C stops JupyterLab",
+    ]
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+    lab(MINE, browser=browser)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m cookbook.notebook")
+    commands = parser.add_subparsers(dest="command", required=True)
+    mine = commands.add_parser("open", help="open copies of your own in JupyterLab")
+    mine.add_argument(
+        "--no-browser", action="store_true", help="only print its address"
+    )
+    commands.add_parser("keep", help="run every notebook and keep its outputs")
+    asked = parser.parse_args()
+    if asked.command == "keep":
+        keep()
+    else:
+        open_copies(browser=not asked.no_browser)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
+from anyio import BrokenResourceError
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -159,7 +160,10 @@ class Mounted:
         # Without these two `request.url_for` would search the site's routes.
         for key in ("router", "app_root_path"):
             own.pop(key, None)
-        await self.app(own, receive, send)
+        try:
+            await self.app(own, receive, send)
+        except* BrokenResourceError:
+            pass  # FastAPI's, when a client leaves that had stopped reading its events.
 
     def answers(self, method: str, path: str) -> bool:
         """Tell whether this is the route of one of the recipe's own requests."""

@@ -10,6 +10,7 @@ Try it:   curl -N 'http://127.0.0.1:8000/orders.csv?rows=5000'
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -22,12 +23,9 @@ from fastapi import Depends, FastAPI, Query, Response
 from fastapi.responses import StreamingResponse
 
 app = FastAPI(title="csv_export")
-UNSAFE = '/\\"%:*?<>|'  # in a header field, or in a file's name on some system
-Rows = Annotated[int, Query(ge=1, le=10_000_000)]
-Name = Annotated[str, Query(min_length=1, max_length=100)]
-CHUNK = 64 * 1024  # characters gathered before a chunk is sent
 
 
+# --8<-- [start:table]
 class Order(NamedTuple):
     """One row of the table."""
 
@@ -44,53 +42,110 @@ ITEMS = ("green tea", 'tea pot, 12" wide', "honey\n(two jars)", "crème brûlée
 PRICES = [Decimal(price) for price in ("3.50", "24.99", "7.80", "4.15", "-5.00")]
 
 
-def orders(rows: int) -> Iterator[Order]:
+def orders(rows: int) -> Generator[Order]:
     """Read the table, a row at a time; put your database cursor here."""
     placed_at = datetime(2026, 1, 1, 9, tzinfo=UTC)
-    for n in range(rows):
-        who, what, price = CUSTOMERS[n % 4], ITEMS[n % 5], PRICES[n % 5]
-        yield Order(n + 1, placed_at, who, what, n % 9 + 1, price)
+    for number in range(rows):
+        customer = CUSTOMERS[number % len(CUSTOMERS)]
+        item = ITEMS[number % len(ITEMS)]
+        price = PRICES[number % len(PRICES)]
+        yield Order(number + 1, placed_at, customer, item, number % 9 + 1, price)
         placed_at += timedelta(seconds=1)
 
 
+# --8<-- [end:table]
 # --8<-- [start:cells]
-FORMULA = frozenset("=+-@\t\r\n\0\uff1d\uff0b\uff0d\uff20")  # OWASP: CSV injection
+FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")  # with their wide forms (OWASP)
+SEPARATOR = re.compile("([,;|\t\r\n])")  # where some spreadsheet starts a new cell
+SKIPPED = ' "\0'  # what a spreadsheet may drop in front of a formula
 
 
 def as_text(cell: str) -> str:
-    """Put an apostrophe before text that a spreadsheet would run as a formula."""
-    return "'" + cell if cell[:1] in FORMULA else cell
+    """Put an apostrophe before each part of a cell that a spreadsheet could run."""
+    if FORMULA.isdisjoint(cell):
+        return cell
+    safe = ""
+    for part in SEPARATOR.split(cell):
+        if part.lstrip(SKIPPED)[:1] in FORMULA:
+            safe += "'"
+        safe += part
+    return safe
+
+
+def cells(order: Order) -> list[object]:
+    """Give a row's cells; only what people typed can hold a formula."""
+    placed_at = order.placed_at.isoformat()
+    customer = as_text(order.customer)
+    item = as_text(order.item)
+    return [order.id, placed_at, customer, item, order.quantity, order.price]
 
 
 # --8<-- [end:cells]
 # --8<-- [start:producer]
+CHUNK = 64 * 1024  # characters gathered before a chunk is sent
+
+
+def take(buffer: io.StringIO) -> bytes:
+    r"""Empty the buffer, and give what it held in UTF-8.
+
+    Half a surrogate pair has no UTF-8: it becomes visible text such as `\ud83c`.
+    """
+    text = buffer.getvalue()
+    buffer.seek(0)
+    buffer.truncate()
+    return text.encode("utf-8", "backslashreplace")
+
+
 def to_csv(table: Iterator[Order], *, bom: bool) -> Generator[bytes]:
-    """Turn rows into CSV by RFC 4180, in UTF-8, in chunks of about 64 KiB."""
+    """Give the header, then chunks of about 64 KiB of rows; CSV by RFC 4180."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
+    if bom:
+        buffer.write("\ufeff")
     writer.writerow(Order._fields)
-    yield buffer.getvalue().encode("utf-8-sig" if bom else "utf-8")  # at once, alone
-    buffer.seek(buffer.truncate(0))
-    for no, at, who, what, count, price in table:
-        writer.writerow((no, at.isoformat(), as_text(who), as_text(what), count, price))
+    yield take(buffer)
+    for order in table:
+        writer.writerow(cells(order))
         if buffer.tell() >= CHUNK:
-            yield buffer.getvalue().encode()
-            buffer.seek(buffer.truncate(0))
-    yield buffer.getvalue().encode()
+            yield take(buffer)
+    if buffer.tell():
+        yield take(buffer)
 
 
 # --8<-- [end:producer]
 # --8<-- [start:filename]
-def attachment(name: str) -> dict[str, str]:
-    """Name a download: `filename` for old clients, `filename*` for all (RFC 6266)."""
-    safe = "".join(c if c.isprintable() and c not in UNSAFE else "_" for c in name)
-    plain = safe.encode("ascii", "replace").decode().replace("?", "_")
-    names = f"filename=\"{plain}\"; filename*=UTF-8''{quote(safe, '')}"
-    return {"Content-Disposition": f"attachment; {names}"}
+UNSAFE = frozenset('/\\"%:*?<>|')  # in a header field, or in a file's name
+LEADING = (".", "-", "~", " ")  # a hidden file, an option, a home folder
+DEVICE = re.compile(  # what Windows takes for a device, whatever the ending
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$)", re.IGNORECASE
+)
+
+
+def attachment(name: str) -> str:
+    """Say that `name`.csv is to be saved; give the value of Content-Disposition.
+
+    `filename` is for old clients, `filename*` for all others (RFC 6266).
+    """
+    safe = ""
+    for character in name:
+        if character in UNSAFE or not character.isprintable():
+            safe += "_"
+        else:
+            safe += character
+    if safe.startswith(LEADING) or DEVICE.match(safe):
+        safe = "_" + safe
+    plain = re.sub("[^ -~]", "_", safe)  # all that is not ASCII
+    encoded = quote(safe, safe="")
+    return f"attachment; filename=\"{plain}.csv\"; filename*=UTF-8''{encoded}.csv"
 
 
 # --8<-- [end:filename]
 # --8<-- [start:route]
+Rows = Annotated[int, Query(ge=1, le=10_000_000)]
+# A file's name may have 255 bytes on most systems; a character takes up to four.
+Name = Annotated[str, Query(min_length=1, max_length=60)]
+
+
 class CSVResponse(StreamingResponse):
     """A stream of CSV."""
 
@@ -100,9 +155,9 @@ class CSVResponse(StreamingResponse):
 async def open_export(
     answer: Response, rows: Rows = 1_000_000, name: Name = "orders", bom: bool = False
 ) -> AsyncIterator[Iterator[bytes]]:
-    """Give the chunks, and close their producer with the response, complete or not."""
-    answer.headers.update(attachment(f"{name}.csv"))
-    with closing(to_csv(orders(rows), bom=bom)) as chunks:
+    """Give the chunks; close table and producer with the response, complete or not."""
+    answer.headers["Content-Disposition"] = attachment(name)
+    with closing(orders(rows)) as table, closing(to_csv(table, bom=bom)) as chunks:
         yield chunks
 
 
@@ -110,9 +165,9 @@ async def open_export(
 async def export_orders(
     chunks: Annotated[Iterator[bytes], Depends(open_export)],
 ) -> AsyncIterator[bytes]:
-    """Download the orders; Excel takes UTF-8 for what it is only after a BOM."""
+    """Download the orders; with `bom=true` also Excel sees that this is UTF-8."""
     for chunk in chunks:
-        yield chunk  # FastAPI lets others have a turn here.
+        yield chunk  # FastAPI lets other requests run here.
 
 
 # --8<-- [end:route]

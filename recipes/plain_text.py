@@ -21,11 +21,12 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-PAUSE = 0.25  # seconds to pick one item from the shelf
-
 app = FastAPI(title="plain_text")
 
+PAUSE = 0.25  # seconds to pick one item from the shelf
 
+
+# --8<-- [start:order]
 class Order(BaseModel):
     """One order of the shop."""
 
@@ -40,37 +41,8 @@ ORDERS = {
 }
 
 
-# --8<-- [start:sync]
-def packing_slip(order: Order) -> Iterator[str]:
-    """Pack one order and tell about it, a line an item."""
-    yield f"Order {order.id} for {order.customer}\n"
-    for item in order.items:
-        time.sleep(PAUSE)  # Starlette calls a plain generator in a thread.
-        yield f"packed: {item}\n"
-    yield "Ready to ship\n"
-
-
-# --8<-- [end:sync]
-# --8<-- [start:async]
-async def packing_slip_async(order: Order) -> AsyncIterator[str]:
-    """Pack one order and tell about it, without a thread."""
-    yield f"Order {order.id} for {order.customer}\n"
-    for item in order.items:
-        await asyncio.sleep(PAUSE)  # The server serves others meanwhile.
-        yield f"packed: {item}\n"
-    yield "Ready to ship\n"
-
-
-# --8<-- [end:async]
-# --8<-- [start:routes]
-class TextStream(StreamingResponse):
-    """Text in UTF-8; Starlette adds the charset to every `text/` type."""
-
-    media_type = "text/plain"
-
-
 async def find_order(order_id: int) -> Order:
-    """Look the order up before the stream starts, while a 404 is possible."""
+    """Give the order with this id; raise HTTPException 404 if there is none."""
     if order_id not in ORDERS:
         known = ", ".join(map(str, ORDERS))
         raise HTTPException(404, f"There is no order {order_id}; there are {known}.")
@@ -80,10 +52,21 @@ async def find_order(order_id: int) -> Order:
 Found = Annotated[Order, Depends(find_order)]
 
 
-@app.get("/sync/{order_id}")
-def from_a_sync_generator(order: Found) -> TextStream:
-    """Stream from a plain generator: right for code that blocks."""
-    return TextStream(packing_slip(order))
+# --8<-- [end:order]
+# --8<-- [start:async]
+async def packing_slip_async(order: Order) -> AsyncIterator[str]:
+    """Pack one order; give a line of text for each step, without a thread."""
+    yield f"Order {order.id} for {order.customer}\n"
+    for item in order.items:
+        await asyncio.sleep(PAUSE)  # The server serves others meanwhile.
+        yield f"packed: {item}\n"
+    yield "Ready to ship\n"
+
+
+class TextStream(StreamingResponse):
+    """Text in UTF-8; Starlette adds the charset to every `text/` type."""
+
+    media_type = "text/plain"
 
 
 @app.get("/async/{order_id}")
@@ -92,6 +75,25 @@ async def from_an_async_generator(order: Found) -> TextStream:
     return TextStream(packing_slip_async(order))
 
 
+# --8<-- [end:async]
+# --8<-- [start:sync]
+def packing_slip(order: Order) -> Iterator[str]:
+    """Pack one order; give a line of text for each step, and block meanwhile."""
+    yield f"Order {order.id} for {order.customer}\n"
+    for item in order.items:
+        time.sleep(PAUSE)  # Starlette runs a plain generator in a thread.
+        yield f"packed: {item}\n"
+    yield "Ready to ship\n"
+
+
+@app.get("/sync/{order_id}")
+def from_a_sync_generator(order: Found) -> TextStream:
+    """Stream from a plain generator: right for code that blocks."""
+    return TextStream(packing_slip(order))
+
+
+# --8<-- [end:sync]
+# --8<-- [start:route]
 @app.get("/route/{order_id}", response_class=TextStream)
 async def from_the_route_itself(order: Found) -> AsyncIterator[str]:
     """Let the path operation be the generator; FastAPI builds the response."""
@@ -99,16 +101,21 @@ async def from_the_route_itself(order: Found) -> AsyncIterator[str]:
         yield line
 
 
-# --8<-- [end:routes]
+# --8<-- [end:route]
 # --8<-- [start:bytes]
+def in_latin_1(lines: Iterator[str]) -> Iterator[bytes]:
+    """Encode each line in ISO 8859-1, one byte a character."""
+    for line in lines:
+        yield line.encode("iso-8859-1")
+
+
 @app.get("/bytes/{order_id}")
 def in_another_charset(order: Found) -> StreamingResponse:
     """Send bytes: nothing encodes them for you, so the charset is yours to name."""
-    lines = (line.encode("iso-8859-1") for line in packing_slip(order))
+    lines = in_latin_1(packing_slip(order))
     return StreamingResponse(lines, media_type="text/plain; charset=iso-8859-1")
 
 
 # --8<-- [end:bytes]
-
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=8000)

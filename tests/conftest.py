@@ -1,12 +1,16 @@
 """What every test may ask for by name, and what a failed test shows."""
 
+import re
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+from cookbook.catalog import ROOT
 from tests.kit import servers
+from tests.kit.docs import mkdocs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -15,6 +19,27 @@ if TYPE_CHECKING:
 # No clock: a busy machine must not fail a test, and each run tries the same examples.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `--recipe csv_export` choose what belongs to one recipe."""
+    parser.addoption("--recipe", metavar="SLUG")
+
+
+@pytest.fixture(scope="session")
+def only(pytestconfig: pytest.Config) -> str | None:
+    """Give the slug of the recipe that alone is tested, if there is one."""
+    slug: str | None = pytestconfig.getoption("--recipe")
+    return slug
+
+
+@pytest.fixture(scope="session")
+def built_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site of this repository once, strictly; tests only read it, or copy."""
+    target = tmp_path_factory.mktemp("site")
+    done = mkdocs(ROOT, target)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return target
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +68,27 @@ def page(chromium: "Browser", page_errors: list[str]) -> Iterator["Page"]:
     assert page_errors == [], "errors in the page that the test did not expect"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the browser's tests last: Playwright keeps a loop running in this thread."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out what is not of the recipe that was asked for; sort the others.
+
+    The browser's tests come last: Playwright keeps a loop running in this thread.
+    """
+    if slug := config.getoption("--recipe"):
+        chosen = [item for item in items if _is_of(slug, item.nodeid)]
+        config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
+        items[:] = chosen
     items.sort(key=lambda item: "chromium" in getattr(item, "fixturenames", ()))
+
+
+def _is_of(slug: str, nodeid: str) -> bool:
+    file, _, name = nodeid.partition("::")
+    test, _, case = name.partition("[")
+    if test == "test_this_repository_holds_together":
+        return True
+    own_file = re.search(rf"/(test_{slug}\.py$|{slug}/)", file)
+    return bool(own_file or slug in re.split("[]-]", case))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,24 +11,30 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
 
-from benchmarks.__main__ import benches
+from benchmarks import __main__ as command_line
+from benchmarks import harness, machine
+from benchmarks.__main__ import PUBLISHED, benches, main
+from benchmarks.client import Sample, WrongBodyError, body_of, counted, dechunk
 from benchmarks.harness import (
     ROOT,
     Bench,
+    Memory,
     Report,
+    Result,
+    Target,
     Version,
-    WrongBodyError,
-    body_of,
-    counted,
-    dechunk,
+    app,
+    node,
     run,
 )
-from benchmarks.report import write
+from benchmarks.report import DARK, LIGHT, STYLE, page, read, render, write
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -56,7 +63,7 @@ def quick(
     folder = tmp_path_factory.mktemp(bench.slug)
     before = children()
     report = run(bench, quick=True, say=print)
-    write(report, folder)
+    write(report, bench.why, folder)
     return bench, report, folder, children() - before
 
 
@@ -87,7 +94,6 @@ def test_the_json_holds_every_version_and_every_round(quick: Quick) -> None:
     data = json.loads(text)
     assert [result["name"] for result in data["results"]] == names(bench)
     assert {len(result["rounds"]) for result in data["results"]} == {bench.quick_rounds}
-    assert {"python", "fastapi", "starlette", "uvicorn"} <= set(data["versions"])
     assert set(data["machine"]) == {"cpu", "cores", "memory", "os"}
 
 
@@ -101,12 +107,20 @@ def test_the_files_name_no_folder_of_this_machine(quick: Quick) -> None:
 def test_the_table_comes_first_and_holds_every_version(quick: Quick) -> None:
     bench, _, folder, _ = quick
     text = (folder / f"{bench.slug}.md").read_text("utf-8")
-    rows, note, end = text.split("\n\n")[0], text.split("\n\n")[1], text[-1]
+    rows = text.split("\n\n")[0]
     assert rows.startswith("| Version |")
     named = [row.split("|")[1].strip(" *") for row in rows.splitlines()[2:]]
     assert named == names(bench)
-    assert f"`python -m benchmarks {bench.slug} --quick`" in note
-    assert end == "\n"
+    assert text.endswith(f"with `python -m benchmarks {bench.slug} --quick`.\n")
+
+
+def test_no_table_is_wider_than_a_phone(quick: Quick) -> None:
+    text = (quick[2] / f"{quick[0].slug}.md").read_text("utf-8")
+    rows = [line.strip() for line in text.splitlines() if line.strip().startswith("|")]
+    assert {row.count("|") - 1 for row in rows} <= {2, 3}
+    # The longest word of a number's column is what keeps a table from shrinking.
+    cells = [cell.strip(" *") for row in rows for cell in row.split("|")[2:-1]]
+    assert max(len(word) for cell in cells for word in cell.split()) <= 10
 
 
 def test_the_chart_has_a_bar_for_every_version(quick: Quick) -> None:
@@ -124,9 +138,14 @@ def test_the_chart_has_a_bar_for_every_version(quick: Quick) -> None:
 
 
 def test_the_same_report_gives_the_same_files(quick: Quick, tmp_path: Path) -> None:
-    _, report, folder, _ = quick
-    for path in write(report, tmp_path):
+    bench, report, folder, _ = quick
+    for path in write(report, bench.why, tmp_path):
         assert path.read_bytes() == (folder / path.name).read_bytes()
+
+
+def test_a_report_that_was_kept_is_read_as_it_was(quick: Quick) -> None:
+    bench, report, folder, _ = quick
+    assert read(folder / f"{bench.slug}.json") == report
 
 
 @pytest.mark.parametrize(("slug", "name"), NODE)
@@ -203,6 +222,298 @@ def test_ctrl_c_ends_every_server() -> None:
         assert "stopped" in harness.stdout.read()
         assert harness.wait() == 130
     assert [server for server in servers if server.is_running()] == []
+
+
+# What is published.
+
+
+# Two versions that were never measured.
+REPORT = Report(
+    slug="plain_text",
+    unit="lines",
+    size=10,
+    ours="Ours",
+    quick=False,
+    command="python -m benchmarks plain_text",
+    date="2026-01-01",
+    machine={"cpu": "x", "cores": 2, "memory": 10**9, "os": "y"},
+    versions={"python": "3.11"},
+    results=[
+        Result("Ours", "ours", [Sample(2.0, 0.001, 10, 100)], 10_000_000),
+        Result("Theirs", "theirs", [Sample(1.0, 0.001, 10, 100)], 10_000_000),
+    ],
+    left_out={},
+)
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, found: Report) -> None:
+    """Let a run find this."""
+    monkeypatch.setattr(command_line, "run", lambda *_, **__: found)
+
+
+def test_on_a_busy_machine_nothing_is_written_unless_one_insists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = ["plain_text", "--out", str(tmp_path)]
+    kept = tmp_path / "plain_text.md"
+    kept.write_text("measured on a quiet machine", "utf-8")
+    measured(monkeypatch, replace(REPORT, other_work=0.101))
+    assert main(to) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [kept.name]
+    assert kept.read_text("utf-8") == "measured on a quiet machine"
+    said = capsys.readouterr().out
+    assert "| **Ours** |" in said  # The table is shown all the same.
+    assert "Nothing was written for plain_text: the machine was busy" in said
+    assert "--busy" in said
+    assert main([*to, "--busy"]) == 0
+    assert "for 10% of its time, so these figures are rough" in kept.read_text("utf-8")
+
+
+def test_on_a_quiet_machine_the_figures_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(monkeypatch, replace(REPORT, other_work=0.1))
+    assert main(["plain_text", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "plain_text.md").read_text("utf-8")
+    assert "rough" not in text
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".svg"}
+
+
+def test_a_busy_machine_keeps_the_figures_of_that_bench_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = {"plain_text": 0.5, "sse_basic": 0.0}
+    monkeypatch.setattr(
+        command_line,
+        "run",
+        lambda b, **_: replace(REPORT, slug=b.slug, other_work=shares[b.slug]),
+    )
+    assert main([*shares, "--out", str(tmp_path)]) == 1
+    assert {path.stem for path in tmp_path.iterdir()} == {"sse_basic"}
+
+
+BURN = "import time\nwhile time.process_time() < 0.3: pass\n"
+
+
+def test_what_a_process_of_a_version_does_counts_as_ours() -> None:
+    # As a provider: the child of a version, and at first it still runs.
+    child = BURN + "print('done', flush=True)\ninput()"
+    parent = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    )
+    before = machine.own_seconds()
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as version:
+        assert version.stdout is not None
+        assert version.stdout.readline() == b"done\n"
+        assert machine.own_seconds() - before >= 0.3
+        version.communicate(b"\n")
+    # Nor is it forgotten when it has ended.
+    assert machine.own_seconds() - before >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("others", "share"), [(0.0, 0.0), (0.5, 0.25), (-0.1, 0.0)], ids=str
+)
+def test_other_work_is_what_is_neither_idle_nor_ours(
+    others: float, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Times(NamedTuple):
+        user: float
+        idle: float
+        iowait: float
+
+    clock = iter([Times(10, 10, 10), Times(10.5 + others, 10.25 + 0.5 - others, 10.75)])
+    own = iter([3.0, 3.5])
+    monkeypatch.setattr(psutil, "cpu_times", lambda: next(clock))
+    monkeypatch.setattr(machine, "own_seconds", lambda: next(own))
+    assert machine.other_work()() == pytest.approx(share)
+
+
+def test_every_library_below_a_version_is_named() -> None:
+    web = {
+        "python",
+        "fastapi",
+        "starlette",
+        "pydantic",
+        "uvicorn",
+        "httptools",
+        "uvloop",
+    }
+    found = {slug: harness.libraries(b.versions) for slug, b in BENCHES.items()}
+    for versions in found.values():
+        assert web <= versions.keys()
+    assert {"openai", "httpx2", "jiter"} <= found["llm_openai"].keys()
+    assert not {"openai", "httpx2"} & found["csv_export"].keys()
+    with_sse = [slug for slug, known in found.items() if "sse-starlette" in known]
+    assert with_sse == ["sse_basic"]
+    assert found["llm_openai"]["openai"] == version("openai")
+
+
+def test_a_library_is_found_by_what_the_code_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "benchmarks/versions").mkdir(parents=True)
+    (tmp_path / "recipes/tea.py").write_text("from httpx2 import get", "utf-8")
+    version = tmp_path / "benchmarks/versions/tea.py"
+    version.write_text(
+        "import sys\nfrom recipes import tea\n"
+        "def f():\n    import sqlalchemy.ext.asyncio, not_installed\n",
+        "utf-8",
+    )
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    modules = ["uvicorn", "benchmarks.versions.tea"]
+    wanted = {"uvicorn", "httpx2", "sqlalchemy", "not_installed"}
+    assert machine.imported(modules) == wanted
+    found = machine.libraries(modules)
+    assert {"httpx2", "httpcore2", "sqlalchemy", "uvicorn", "uvloop"} <= found.keys()
+    assert not {"fastapi", "not-installed"} & found.keys()
+
+
+def test_node_is_named_where_it_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "node", lambda: {"node": "20.1"})
+    python = app("Ours", "recipes.plain_text:app", "/", b"\n")
+    assert "node" not in harness.libraries([python])
+    assert (
+        harness.libraries([python, node("Node", "x.mjs", "/", b"\n")])["node"] == "20.1"
+    )
+
+
+FAST = Target("At least 5 times as fast", 5, 4.5, "times")
+SMALL = Target("At most 10 MB more", 10, 3, "MB", at_most=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "met"),
+    [
+        (FAST, False),
+        (replace(FAST, measured=5), True),
+        (SMALL, True),
+        (replace(SMALL, measured=10.1), False),
+    ],
+)
+def test_a_promise_is_kept_or_missed(target: Target, met: bool) -> None:
+    assert target.met is met
+
+
+def test_a_promise_that_is_missed_is_shown_as_missed_with_the_reason() -> None:
+    why = {FAST.promise: "The wire is the limit.", SMALL.promise: "Never shown."}
+    text = page(replace(REPORT, targets=[FAST, SMALL]), why)
+    assert "| At least 5 times as fast | missed: 4.50 times |" in text
+    assert "**Missed: At least 5 times as fast.** The wire is the limit." in text
+    assert "| At most 10 MB more | 3.00 MB |" in text
+    assert "Never shown" not in text
+
+
+def test_a_promise_that_is_missed_without_a_reason_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured(monkeypatch, replace(REPORT, targets=[FAST, SMALL]))
+    assert main(["plain_text", "--out", str(tmp_path)]) == 1
+    assert f"Missed: {FAST.promise}. Say in `why` of" in capsys.readouterr().out
+    # What took half an hour to measure is not lost.
+    kept = tmp_path / "plain_text.json"
+    assert read(kept).targets == [FAST, SMALL]
+    told = json.loads(kept.read_text("utf-8"))["targets"]
+    assert [target["met"] for target in told] == [False, True]
+
+
+KEPT = sorted(PUBLISHED.glob("*.json"))
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.stem)
+def test_every_published_promise_that_is_missed_has_its_reason(kept: Path) -> None:
+    bench = BENCHES[kept.stem]
+    missed = {target.promise for target in read(kept).targets if not target.met}
+    # A reason for what is no longer missed would be a lie.
+    assert missed == set(bench.why)
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.stem)
+def test_what_is_published_is_made_from_what_was_measured(
+    kept: Path, tmp_path: Path
+) -> None:
+    for path in render(read(kept), BENCHES[kept.stem].why, tmp_path):
+        again = "run python -m benchmarks --render"
+        assert path.read_text("utf-8") == (PUBLISHED / path.name).read_text("utf-8"), (
+            again
+        )
+
+
+def test_tables_and_charts_are_made_again_without_a_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = Memory(1, 10_000_000, 2, 10_100_000)
+    found = replace(
+        REPORT, targets=[FAST], memory=memory, other_work=0.5, left_out={"A": "b"}
+    )
+    write(found, {}, tmp_path)
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in ("plain_text.md", "plain_text.svg"):
+        (tmp_path / name).unlink()
+    monkeypatch.delattr(command_line, "run")
+    # Also rough figures: that they are is written on them.
+    render_all = ["plain_text", "sse_basic", "--render", "--out", str(tmp_path)]
+    assert main(render_all) == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+    assert "sse_basic was never measured" in capsys.readouterr().out
+
+
+# Charts can be read whether the page is light or dark, and whatever the system is.
+
+
+def luminance(colour: str) -> float:
+    """Give the relative luminance (WCAG 2.2) of #rrggbb."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Give the contrast ratio (WCAG 2.2) of two colours, from 1 to 21."""
+    dark, light = sorted([luminance(one), luminance(other)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_the_contrast_is_measured_as_the_standard_does() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+def test_text_and_bars_stand_out_from_the_card_below_them(
+    colours: dict[str, str],
+) -> None:
+    card = colours["card"]
+    # WCAG 2.2: 1.4.3 asks 4.5 of text, 1.4.11 asks 3 of what a chart shows.
+    assert contrast(colours["text"], card) >= 4.5
+    assert contrast(colours["bar"], card) >= 3
+    assert contrast(colours["ours"], card) >= 3
+
+
+def test_the_card_lies_below_everything_and_every_colour_is_one_of_the_two_sets(
+    quick: Quick,
+) -> None:
+    text = (quick[2] / f"{quick[0].slug}.svg").read_text("utf-8")
+    root = ET.fromstring(text)  # noqa: S314
+    drawn = [
+        e for e in root if e.tag.rpartition("}")[2] not in ("title", "desc", "style")
+    ]
+    card = drawn[0].attrib
+    assert (card["class"], card["width"], card["height"]) == ("card", "100%", "100%")
+    light, dark = STYLE.split("@media (prefers-color-scheme: dark)")
+    for rules, colours in ((light, LIGHT), (dark, DARK)):
+        assert sorted(re.findall("#[0-9a-f]+", rules)) == sorted(colours.values())
+        assert f".card {{ fill: {colours['card']}; }}" in rules
+    # Nothing has a colour of its own, and nothing lets another shine through.
+    assert not re.findall(r"#[0-9a-f]{3,}|opacity", text.replace(STYLE, ""))
+    assert "opacity" not in STYLE
 
 
 # The client is what everything is measured with: its reading is proved byte by byte.

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -16,6 +18,7 @@ from fastapi import FastAPI
 from typer.testing import CliRunner
 
 from cookbook import catalog, cli, site
+from cookbook.__main__ import main
 from cookbook.catalog import Recipe
 from cookbook.llm import provider
 from tests.kit import servers
@@ -295,6 +298,20 @@ def test_the_command_is_installed_under_its_name(command: list[str]) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "plain_text" in done.stdout
+
+
+def test_ctrl_c_while_the_command_is_loaded_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(name: str, *_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt(name)
+
+    # Taken out of the cache, the module is looked for, and found no more.
+    monkeypatch.delitem(sys.modules, "cookbook.cli")
+    monkeypatch.setattr(sys, "meta_path", [SimpleNamespace(find_spec=interrupted)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
 
 
 @pytest.mark.timeout(servers.START + 10)

@@ -6,8 +6,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn, cast
@@ -23,6 +24,7 @@ from cookbook.catalog import Recipe
 from cookbook.llm import local, provider, scripted
 from tests.kit import servers
 from tests.kit.servers import free_port, need
+from tests.llm.processes import assert_gone, child_of, has_mapped, until
 
 CANARY = "sk-canary-4711"
 URL = "http://127.0.0.1:9"  # the discard port: nobody answers
@@ -33,7 +35,10 @@ TEA = Recipe(
     summary="Ask for tea.",
     run="uvicorn recipes.llm_tea:app",
     tries=("curl -N http://127.0.0.1:8000/tea",),
+    needs=frozenset({"model"}),
 )
+Scripts = list[tuple[int, list[str]]]
+OURS = [*scripted.load()]  # the names of the cookbook's scenarios
 runner = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"})
 
 
@@ -54,12 +59,14 @@ class Model:
         self.ports: list[int] = []
         self.running = 0
         self.has_started = threading.Event()
+        self.on_start: Callable[[], None] = lambda: None
 
     @contextmanager
     def run(self, port: int = 0) -> Iterator[local.Local]:
         """Stand in for `local.running`."""
         self.ports.append(port)
         self.has_started.set()
+        self.on_start()
         if self.error:
             raise RuntimeError(self.error)
         self.running += 1
@@ -87,12 +94,14 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
 
 
 @pytest.fixture
-def scripts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Path | None]]:
-    """Collect what `scripted.run` would have served: port and file."""
-    seen: list[tuple[int, Path | None]] = []
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Scripts:
+    """Collect what `scripted.run` would have served: port and names of scenarios."""
+    seen: Scripts = []
 
-    def run(listener: socket.socket, file: Path | None) -> None:
-        seen.append((listener.getsockname()[1], file))
+    def run(
+        listener: socket.socket, scenarios: Mapping[str, scripted.Scenario]
+    ) -> None:
+        seen.append((listener.getsockname()[1], [*scenarios]))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(scripted, "run", run)
@@ -228,24 +237,32 @@ def test_llm_minds_no_key_of_yours_and_shows_none(
 def test_llm_scripted_takes_an_optional_file(
     own: bool,
     model: Model,
-    scripts: list[tuple[int, Path | None]],
+    scripts: Scripts,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = Path("[b]tea.toml")
-    file.touch()
+    file.write_text('[ok]\nabout = "Mine"\n[tea]\nabout = "Yours"', "utf-8")
     port = free_port()
     command = ["llm", "--port", str(port), "--scripted", *([str(file)] if own else [])]
     result = runner.invoke(cli.app, command)
     assert (result.exit_code, result.stderr) == (0, "")
     url = f"http://127.0.0.1:{port}"
     what = f"the scenarios of {file}" if own else "the cookbook's scenarios"
-    first, *_, stopped = result.stdout.splitlines()
-    assert first == f"Serving {what}: {url}"
-    assert exports(url)[0] in result.stdout
-    assert stopped == "Stopped."
-    assert scripts == [(port, file if own else None)]
+    names = ["ok", "tea"] if own else OURS
+    assert result.stdout.splitlines() == [
+        f"Serving {what}: {url}",
+        "OpenAI's and Anthropic's libraries, and every recipe, find it by",
+        *exports(url),
+        "The name of the model chooses one of its scenarios, for example",
+        f"  export OPENAI_MODEL={names[-1]}",
+        "What it was asked, and how each answer ended:",
+        f"  curl {url}/scripted/record",
+        "Ctrl-C stops it",
+        "Stopped.",
+    ]
+    assert scripts == [(port, names)]
     assert model.ports == []
 
 
@@ -272,13 +289,14 @@ def test_scenarios_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     file.write_text("tea = ", "utf-8")
     port = str(free_port())
     result = runner.invoke(cli.app, ["llm", "--port", port, "--scripted", str(file)])
-    assert result.exit_code == 1
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("The scenarios cannot be read: ")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("failure", ["has no wheel here", "does not start"])
 def test_llm_serves_the_scenarios_and_says_so_if_the_model(
-    failure: str, model: Model, scripts: list[tuple[int, Path | None]]
+    failure: str, model: Model, scripts: Scripts
 ) -> None:
     if failure == "has no wheel here":
         model.missing = REASON
@@ -291,7 +309,7 @@ def test_llm_serves_the_scenarios_and_says_so_if_the_model(
     reason = model.missing or model.error
     assert why == f"The scripted provider serves instead. {reason}"
     assert first == f"Serving the cookbook's scenarios: http://127.0.0.1:{port}"
-    assert scripts == [(port, None)]
+    assert scripts == [(port, OURS)]
 
 
 def test_a_model_that_ends_by_itself_is_an_error(model: Model) -> None:
@@ -303,7 +321,7 @@ def test_a_model_that_ends_by_itself_is_an_error(model: Model) -> None:
 
 @pytest.mark.parametrize("option", ["", " --scripted"])
 def test_a_port_that_is_taken_is_one_line_with_a_way_out(
-    option: str, model: Model, scripts: list[tuple[int, Path | None]]
+    option: str, model: Model, scripts: Scripts
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -317,6 +335,61 @@ def test_a_port_that_is_taken_is_one_line_with_a_way_out(
     assert (model.ports, scripts) == ([], [])
 
 
+def test_of_two_at_once_the_second_only_says_that_the_port_is_taken(
+    model: Model, scripts: Scripts
+) -> None:
+    port = free_port()
+    with ExitStack() as first:
+
+        def take_the_port() -> None:
+            first.enter_context(socket.create_server(("127.0.0.1", port)))
+
+        # Both have seen it free; the other one's model was the first to listen.
+        model.on_start = take_the_port
+        model.error = "The local model ended with code 1: Failed to init server"
+        result = runner.invoke(cli.app, ["llm", "--port", str(port)])
+    assert (result.exit_code, result.stdout, scripts) == (1, "", [])
+    assert result.stderr.startswith(f"Port {port} is taken. Stop what uses it, ")
+
+
+MOMENTS = pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(lambda _: True, id="as soon as it exists"),
+        pytest.param(has_mapped(".gguf"), id="while it reads the weights"),
+    ],
+)
+
+
+@pytest.mark.timeout(servers.START + 30)
+@MOMENTS
+@pytest.mark.parametrize("command", ["llm", "run llm_chat"])
+def test_ctrl_c_while_the_model_loads_leaves_no_process_and_no_traceback(
+    command: str, moment: Callable[[psutil.Process], bool]
+) -> None:
+    if reason := local.available():
+        need("the local model", reason)
+    argv = [sys.executable, "-m", "cookbook.cli", *command.split()]
+    with subprocess.Popen(
+        [*argv, "--port", str(free_port())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            child = child_of(process)
+            until(lambda: moment(child))
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert_gone(child)
+    assert "Traceback" not in said
+    assert "Error" not in said
+    if command == "llm":
+        assert (process.returncode, said.strip()) == (0, "Stopped.")
+
+
 @pytest.mark.timeout(servers.START + 30)
 def test_ctrl_c_ends_the_command_and_the_model() -> None:
     if reason := local.available():
@@ -324,7 +397,8 @@ def test_ctrl_c_ends_the_command_and_the_model() -> None:
     port = free_port()
     command = [sys.executable, "-u", "-m", "cookbook.cli", "llm"]
     with servers.serve([*command, "--port", str(port)], port) as server:
-        server.expect("Ctrl-C stops it")
+        # The port accepts before the model is loaded.
+        until(lambda: "Ctrl-C stops it" in server.output())
         children = psutil.Process(server.process.pid).children(recursive=True)
         server.signal(signal.SIGINT)
         assert server.wait() == 0
@@ -403,10 +477,10 @@ def test_a_site_that_cannot_be_built_leaves_no_model_behind(
     assert (len(model.ports), model.running) == (1, 0)
 
 
-def test_without_such_a_recipe_nothing_is_started(
+def test_nothing_is_started_for_a_recipe_that_declares_no_need_whatever_its_name(
     model: Model, served: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "recipes", list)
+    monkeypatch.setattr(catalog, "recipes", lambda: [replace(TEA, needs=frozenset())])
     result = runner.invoke(cli.app, ["serve", "--port", str(free_port())])
     assert (result.exit_code, model.ports, len(served)) == (0, [], 1)
 
@@ -421,10 +495,10 @@ def test_the_page_is_told_who_answers_and_no_secret(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(site, "recipes", list)
-    assert index_of_what_lives(tmp_path) == {"recipes": [], "provider": None}
+    assert index_of_what_lives(tmp_path) == {"recipes": {}, "provider": None}
     with provider.running():
         assert index_of_what_lives(tmp_path) == {
-            "recipes": [],
+            "recipes": {},
             "provider": {
                 "kind": "local",
                 "description": provider.LOCAL,
@@ -434,7 +508,7 @@ def test_the_page_is_told_who_answers_and_no_secret(
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     with provider.running():
         assert index_of_what_lives(tmp_path) == {
-            "recipes": [],
+            "recipes": {},
             "provider": {
                 "kind": "yours",
                 "description": "Your own provider answers: OPENAI_API_KEY is set.",

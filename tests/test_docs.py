@@ -11,6 +11,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import pytest
 
 from cookbook.catalog import ROOT
+from tests.kit.docs import mkdocs
 
 SITE = "http://site.invalid/"
 
@@ -38,23 +39,14 @@ class Page(HTMLParser):
             self.loads.append(given["href"])
 
 
-def build(tree: Path, site: Path) -> subprocess.CompletedProcess[str]:
-    """Build the site of a tree, as `make docs` does."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(site)]
-    return subprocess.run(command, cwd=tree, capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Page]:
-    """Build the site and give its pages by their path."""
-    target = tmp_path_factory.mktemp("site")
-    done = build(ROOT, target)
-    assert done.returncode == 0, done.stdout + done.stderr
+def site(built_site: Path) -> dict[str, Page]:
+    """Give the pages of the site by their path."""
     return {
-        path.relative_to(target).as_posix().removesuffix("index.html"): Page(
+        path.relative_to(built_site).as_posix().removesuffix("index.html"): Page(
             path.read_text("utf-8")
         )
-        for path in target.rglob("*.html")
+        for path in built_site.rglob("*.html")
         if "assets" not in path.parts and "clients" not in path.parts
     }
 
@@ -134,6 +126,6 @@ def test_a_broken_page_fails_the_build(
     config = (ROOT / "mkdocs.yml").read_text("utf-8")
     nav = re.compile(r"^nav:.*?(?=^\w)", re.MULTILINE | re.DOTALL)
     (tmp_path / "mkdocs.yml").write_text(nav.sub("", config), "utf-8")
-    done = build(tmp_path, tmp_path / "site")
+    done = mkdocs(tmp_path, tmp_path / "site")
     assert done.returncode != 0
     assert complaint in done.stdout + done.stderr

@@ -9,7 +9,7 @@ import pytest
 from cookbook import catalog, generated
 from cookbook.catalog import ROOT, THEMES
 
-PARTS = ["recipes", "docs/recipes", "docs/pitfalls"]
+PARTS = ["recipes", "docs/recipes", "docs/pitfalls", "docs/learn"]
 FILES = ["README.md", "mkdocs.yml", "docs/index.md"]
 
 

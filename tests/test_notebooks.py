@@ -5,25 +5,46 @@ a notebook that breaks the rule and sees the complaint.
 """
 
 import ast
+import json
 import re
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
+import httpx2
 import nbformat
+import psutil
 import pytest
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from websockets.sync.client import connect
 
+from cookbook import notebook as kitchen
 from cookbook.catalog import ROOT, recipes
-from cookbook.notebook import METADATA, NOTEBOOKS, read, run, tags
+from cookbook.notebook import (
+    METADATA,
+    NOTEBOOKS,
+    copy_missing,
+    hide_solutions,
+    read,
+    run,
+    tags,
+)
+from tests.kit.servers import need
 
 pytestmark = pytest.mark.timeout(180)
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+LAB = 60  # seconds, the limit of a wait for JupyterLab; it imports a lot
+LAB_URL = re.compile(r"(http://127\.0\.0\.1:\d+)/lab\?token=(\w+)")
 LARGEST = 150_000  # bytes
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|Users)\b|\b[A-Z]:\\")
+NOT_KEPT = {"exercise", "solution"}  # tags of cells whose outputs are not kept
 CHECKS = "\n# Checks\n"  # what stands between a function and its checks
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=[p.stem for p in PATHS])
@@ -66,7 +87,7 @@ def missing_outputs(kept: NotebookNode, fresh: NotebookNode) -> list[str]:
     """Say where a kept notebook has other kinds of outputs than a fresh run."""
     found = []
     for old, new in zip(code(kept), code(fresh), strict=True):
-        wanted = [] if "exercise" in tags(new) else new.outputs
+        wanted = [] if NOT_KEPT & {*tags(new)} else new.outputs
         kinds = [o.output_type for o in old.outputs], [o.output_type for o in wanted]
         if kinds[0] != kinds[1]:
             found.append(
@@ -103,6 +124,15 @@ def traces_of_the_run(kept: NotebookNode) -> list[str]:
             if output.get("metadata")
         ]
     return found
+
+
+def told_solutions(kept: NotebookNode) -> list[str]:
+    """Say which solution tells that it passed before a reader has done the exercise."""
+    return [
+        f"solution {cell.id} is kept with its output"
+        for cell in code(kept)
+        if "solution" in tags(cell) and (cell.outputs or cell.execution_count)
+    ]
 
 
 def bad_exercises(fresh: NotebookNode) -> list[str]:
@@ -186,7 +216,8 @@ def test_it_runs_from_a_fresh_kernel(path: Path) -> None:
 @every_notebook
 def test_it_is_kept_with_its_outputs_and_without_errors(path: Path) -> None:
     kept = read(path)
-    accept(path, errors(kept) + missing_outputs(kept, attempted(path)))
+    complaints = missing_outputs(kept, attempted(path))
+    accept(path, errors(kept) + told_solutions(kept) + complaints)
 
 
 @every_notebook
@@ -276,6 +307,20 @@ def test_a_notebook_kept_without_outputs_is_refused() -> None:
     kept, fresh = book(cell("print(1)")), book(cell("print(1)", says("1")))
     message = "cell main is kept with [], a run gives ['stream']"
     assert missing_outputs(kept, fresh) == [message]
+
+
+def test_a_solution_that_is_kept_with_its_output_is_refused() -> None:
+    kept = lesson()
+    assert told_solutions(kept) == ["solution solution is kept with its output"] * 3
+    run_once = deepcopy(kept)
+    hide_solutions(kept)
+    assert told_solutions(kept) == []
+    # What stands above it, and what a run gives, stay as they were.
+    assert kept.cells[0] == run_once.cells[0]
+    assert (
+        missing_outputs(kept, run_once)
+        == ["cell exercise is kept with ['error'], a run gives []"] * 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -379,3 +424,135 @@ def test_a_run_leaves_exercises_alone_unless_they_are_attempted(tmp_path: Path) 
     assert untouched.metadata == {"tags": ["exercise"]}
     assert [output.text for output in main.outputs] == ["passed\n"]
     assert failed(run(path, attempt=True).cells[0])
+
+
+# The commands: `make notebooks` opens, `make docs` keeps.
+
+
+def test_what_is_kept_has_the_outputs_of_a_run_but_for_solutions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = cell("raise ValueError", tag="exercise")
+    answer = cell("print('passed')", says("passed"), tag="solution")
+    write(book(cell("print('tea')"), task, answer), tmp_path / "course.ipynb")
+    monkeypatch.setattr(kitchen, "NOTEBOOKS", tmp_path)
+    kitchen.keep()
+    main, *others = read(tmp_path / "course.ipynb").cells
+    assert [output.text for output in main.outputs] == ["tea\n"]
+    assert [(c.outputs, c.execution_count) for c in others] == [([], None)] * 2
+
+
+def test_copies_are_made_once_and_what_a_reader_has_is_never_touched(
+    tmp_path: Path,
+) -> None:
+    source, mine = tmp_path / "notebooks", tmp_path / "my-notebooks"
+    source.mkdir()
+    (source / "a.ipynb").write_text("{}", "utf-8")
+    assert copy_missing(source, mine) == ["a.ipynb"]
+    (mine / "a.ipynb").write_text("my work", "utf-8")
+    (mine / "own.ipynb").write_text("my own", "utf-8")
+    (source / "a.ipynb").write_text("renewed", "utf-8")
+    (source / "b.ipynb").write_text("{}", "utf-8")
+    assert copy_missing(source, mine) == ["b.ipynb"]
+    assert copy_missing(source, mine) == []
+    texts = {path.name: path.read_text("utf-8") for path in mine.iterdir()}
+    assert texts == {"a.ipynb": "my work", "b.ipynb": "{}", "own.ipynb": "my own"}
+
+
+def git(tree: Path, *arguments: str) -> str:
+    program = shutil.which("git") or need("git", "apt-get install git")
+    names = ["-c", "user.name=Ada", "-c", "user.email=ada@shop.example"]
+    command = [program, "-C", str(tree), *names, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Give a clean repository with a copy of all that the notebooks need."""
+    tree = tmp_path / "a book"
+    no_cache = shutil.ignore_patterns("__pycache__")
+    for part in ("cookbook", "recipes", "notebooks"):
+        shutil.copytree(ROOT / part, tree / part, ignore=no_cache)
+    shutil.copy(ROOT / ".gitignore", tree)
+    git(tree, "init", "--quiet")
+    git(tree, "add", ".")
+    git(tree, "commit", "--quiet", "--message", "All")
+    return tree
+
+
+def said_in_a_kernel(url: str, token: str, source: str) -> str:
+    """Run one line in a new kernel of a Jupyter server, and give what it printed."""
+    headers = {"Authorization": f"token {token}"}
+    with httpx2.Client(base_url=url, headers=headers, timeout=LAB) as http:
+        kernel = http.post("/api/kernels", json={"path": ""}).raise_for_status()
+        place = url.replace("http", "ws") + f"/api/kernels/{kernel.json()['id']}"
+    content = {"code": source, "silent": False, "store_history": False}
+    header = {"msg_id": "1", "msg_type": "execute_request", "version": "5.3"}
+    header |= {"session": "1", "username": "ada", "date": "2026-01-01T00:00:00Z"}
+    parts = {"parent_header": {}, "metadata": {}, "channel": "shell", "buffers": []}
+    said = ""
+    with connect(f"{place}/channels", additional_headers=headers) as socket:
+        socket.send(json.dumps({**parts, "header": header, "content": content}))
+        while True:
+            message = json.loads(socket.recv(LAB))
+            if message["parent_header"].get("msg_id") != "1":
+                continue
+            match message["msg_type"]:
+                case "stream":
+                    said += message["content"]["text"]
+                case "error":
+                    raise AssertionError("\n".join(message["content"]["traceback"]))
+                case "execute_reply":
+                    # Streams may come after it; idle comes last.
+                    continue
+                case "status" if message["content"]["execution_state"] == "idle":
+                    return said
+
+
+def test_open_serves_copies_in_jupyterlab_and_touches_no_tracked_file(
+    tree: Path,
+) -> None:
+    command = [sys.executable, "-m", "cookbook.notebook", "open", "--no-browser"]
+    # Only what the command itself does lets the kernel find this tree's recipes.
+    with subprocess.Popen(
+        command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        try:
+            said = ""
+            while not (found := LAB_URL.search(said)):
+                line = process.stdout.readline()
+                assert line, said
+                said += line
+            url, token = found[1], found[2]
+            assert said.startswith("Opening my-notebooks/, which holds your own copies")
+            assert httpx2.get(f"{url}/lab", timeout=LAB).status_code in {200, 302}
+            listed = httpx2.get(f"{url}/api/contents?token={token}", timeout=LAB).json()
+            names = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
+            assert {item["name"] for item in listed["content"]} == names
+            source = "import os, recipes.plain_text as r; print(r.__file__, end=' ')"
+            place = f"{tree}/recipes/plain_text.py {tree}/my-notebooks\n"
+            source += "; print(os.getcwd())"
+            assert said_in_a_kernel(url, token, source) == place
+            kernels = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(LAB) == 0
+        finally:
+            process.kill()
+    gone, alive = psutil.wait_procs(kernels, timeout=5)
+    assert (len(gone) > 0, alive) == (True, [])
+    assert git(tree, "status", "--porcelain") == ""
+
+
+def test_the_page_lists_every_notebook() -> None:
+    page = (ROOT / "docs/notebooks.md").read_text("utf-8")
+    assert re.findall(r"^\| \*\*(\w+)\*\* \|", page, re.M) == [p.stem for p in PATHS]
+
+
+def test_without_a_command_it_says_what_there_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["notebook"])
+    with pytest.raises(SystemExit, match="2"):
+        kitchen.main()
+    assert "required: command" in capsys.readouterr().err

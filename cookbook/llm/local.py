@@ -17,16 +17,19 @@ is that process: it prints its address and serves until its standard input ends.
 
 import importlib
 import importlib.util
+import os
 import platform
+import select
 import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 HOST = "127.0.0.1"
 MODEL = "smollm2-135m-instruct"  # the name in its answers; it accepts any in a request
@@ -146,7 +149,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _serve(port: int) -> None:
-    """Serve the model in this process until standard input ends."""
+    """Serve the model in this process, print its address, and never return."""
     llama = importlib.import_module("xllamacpp")
     params = llama.CommonParams()
     params.hostnames = [HOST]
@@ -169,9 +172,39 @@ def _serve(port: int) -> None:
     params.verbosity = 1  # errors only
     server = llama.Server(params)
     print(server.listening_address, flush=True)  # noqa: T201 - this is for the parent
-    # It ends with its parent, however that ended: a kill leaves no time for goodbyes.
-    sys.stdin.read()
+    threading.Event().wait()
+
+
+def _end_with_parent() -> None:
+    """Let the system end this process as soon as the parent is gone, however it ended.
+
+    When the last writer of the pipe behind standard input is gone, Linux sends SIGIO
+    (fcntl(2), O_ASYNC), which ends a process that does not handle it. A thread that
+    reads would come too late: loading holds Python's lock, for seconds if the machine
+    is busy.
+    """
+    import fcntl  # Windows has none; the model does not run there.
+
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    pipe = select.poll()
+    pipe.register(0, select.POLLHUP)
+    if pipe.poll(0):
+        os._exit(0)  # The parent was gone before the signal was asked for.
+
+
+def main() -> NoReturn:
+    """Be the model's process."""
+    # llama.cpp's destructor waits for its clients, and one that does not read would
+    # keep this process for ever. `os._exit` and SIGIO call no destructor.
+    try:
+        _end_with_parent()
+        _serve(int(sys.argv[1]))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    main()

@@ -7,7 +7,8 @@ It speaks OpenAI chat completions, OpenAI Responses and Anthropic Messages over 
 HTTP on 127.0.0.1. The *model* of a request names a scenario in `scenarios.toml`; any
 other model gets the scenario `ok`. For those who only have HTTP:
 
-    GET    /scripted/requests               what became of each request, as `Request`
+    GET    /scripted/record                 what became of each request, as a table
+    GET    /scripted/requests               the same in JSON, as a list of `Request`
     DELETE /scripted/requests               forget them all
     POST   /scripted/go     {"tokens": 3}   let scenarios with a gate make three more
 
@@ -40,7 +41,9 @@ HOST = "127.0.0.1"
 SCENARIOS = Path(__file__).with_name("scenarios.toml")
 DEFAULT = "ok"  # the scenario of every model that no scenario is named after
 WAIT = 5.0  # seconds, the limit of every wait
+LEFT = "closed by the client"
 READ = 65536  # bytes
+NAME = 40  # characters of a model's name that the record's table shows
 LINE_ENDS = {"lf": "\n", "crlf": "\r\n"}
 CUTS = {"": b"(?!)", "byte": b"(?s)(?<=.)", "cr": b"(?<=\r)"}
 CUTS["character"] = b"(?<=[\xc2-\xf4])"  # after the first of its bytes (RFC 3629, 4)
@@ -144,7 +147,8 @@ class Request:
 
     `hung_up_after` counts the tokens made until the client left. It is None
     if the client stayed to the end of the script, be that an answer or a fault, and
-    `finished` is true then. That a key came is noted, the key is not.
+    `finished` is true then. `ended` says in words how it ended; it is None as long as
+    it goes on. That a key came is noted, the key is not.
     """
 
     id: int
@@ -156,10 +160,51 @@ class Request:
     tokens_made: int = 0
     hung_up_after: int | None = None
     finished: bool = False
+    ended: str | None = None
 
     def over(self) -> bool:
         """Say whether nothing more will come."""
         return self.finished or self.hung_up_after is not None
+
+
+def table(requests: Sequence[Request]) -> str:
+    """Write the record for people, a line a request."""
+    rows = [("request", "ended", "tokens", "model", "scenario", "stream", "path")]
+    for request in requests:
+        ended = request.ended or "still open"
+        asked = in_a_row(request.model), request.scenario
+        stream = "yes" if request.stream else "no"
+        made = str(request.tokens_made)
+        rows.append((str(request.id), ended, made, *asked, stream, request.path))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows]
+    return "".join(lines)
+
+
+def in_a_row(text: str) -> str:
+    """Make a text of a client's fit into a row; it may hold anything."""
+    signs = (sign if sign.isprintable() else "�" for sign in text[:NAME])
+    return "".join(signs)
+
+
+def ending(status: int | None, fault: str | None) -> str:
+    """Say how an answer ends if its client stays as long as it can."""
+    if status:
+        return f"refused with status {status}"
+    if fault == "stall":
+        return LEFT
+    return f"broken off: {fault}" if fault else "complete"
+
+
+def in_markdown(scenarios: Mapping[str, Scenario]) -> str:
+    """Write the scenarios as a table for a page."""
+    rows = ["| model | what the provider does | the record says |", "|---|---|---|"]
+    for name, scenario in scenarios.items():
+        end = ending(scenario.status, scenario.fault)
+        if scenario.fails:
+            end += ", then " + ending(None, scenario.fault)
+        rows.append(f"| `{name}` | {scenario.about} | {end} |")
+    return "\n".join(["", *rows, "", ""])
 
 
 class Go(BaseModel, extra="forbid"):
@@ -182,6 +227,11 @@ class Part(NamedTuple):
         """The fault, unless the request asked for so few tokens that it never comes."""
         short = self.scenario.after > len(self.answer.tokens)
         return None if short else self.scenario.fault
+
+    @property
+    def end(self) -> str:
+        """How it ends if the client stays."""
+        return ending(self.status, self.fault)
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -261,12 +311,28 @@ def head(status: int, kind: str, headers: list[tuple[str, str]]) -> h11.Response
 def in_json(
     status: int, data: object, headers: Sequence[tuple[str, str]] = ()
 ) -> Iterator[h11.Event]:
-    """Make a whole response."""
+    """Make a whole response of data."""
     body = wire.dumps(data).encode()
-    headers = [("Content-Length", str(len(body))), *headers]
-    yield head(status, "application/json", headers)
+    yield from at_once(status, "application/json", body, headers)
+
+
+def at_once(
+    status: int, kind: str, body: bytes, headers: Sequence[tuple[str, str]] = ()
+) -> Iterator[h11.Event]:
+    """Make a whole response."""
+    yield head(status, kind, [("Content-Length", str(len(body))), *headers])
     yield h11.Data(data=body)
     yield h11.EndOfMessage()
+
+
+def recorded(requests: Sequence[Request], *, for_people: bool) -> Iterator[h11.Event]:
+    """Make a response of the record: as a table, else in JSON, a line a request."""
+    if for_people:
+        yield from at_once(200, "text/plain; charset=utf-8", table(requests).encode())
+    else:
+        lines = [wire.dumps(asdict(request)) for request in requests]
+        body = "[" + ",\n ".join(lines) + "]\n"
+        yield from at_once(200, "application/json", body.encode())
 
 
 def cut(step: h11.Event | None, how: str) -> Iterator[h11.Event | None]:
@@ -393,8 +459,11 @@ class Provider:
                 case b"GET", "/models":
                     anthropic = b"anthropic-version" in names
                     reply = 200, wire.models(list(self.scenarios), anthropic=anthropic)
-                case b"GET", "/scripted/requests":
-                    reply = 200, [asdict(request) for request in self.requests()]
+                case b"GET", "/scripted/record" | "/scripted/requests":
+                    for_people = place.endswith("record")
+                    for step in recorded(self.requests(), for_people=for_people):
+                        await connection.send(step)
+                    return
                 case b"DELETE", "/scripted/requests":
                     self.reset()
                     reply = 200, []
@@ -430,7 +499,8 @@ class Provider:
             return
         if isinstance(error, asyncio.CancelledError | ConnectionError):
             if not part.request.finished:
-                self._note(part.request, hung_up_after=part.request.tokens_made)
+                made = part.request.tokens_made
+                self._note(part.request, hung_up_after=made, ended=LEFT)
             raise ConnectionResetError
         raise error
 
@@ -473,7 +543,7 @@ class Provider:
             async for step in steps:
                 # Noted first, so that who has seen the end finds it noted.
                 if step is None or isinstance(step, h11.EndOfMessage):
-                    self._note(part.request, finished=True)
+                    self._note(part.request, finished=True, ended=part.end)
                 for piece in cut(step, part.scenario.cut):
                     if part.scenario.drip:
                         await asyncio.sleep(part.scenario.drip * self.pace)
@@ -552,7 +622,7 @@ class Provider:
             self._let_through -= free
             return free
 
-    def _note(self, request: Request, **fields: int | bool) -> None:
+    def _note(self, request: Request, **fields: int | bool | str) -> None:
         with self._changed:
             for name, value in fields.items():
                 setattr(request, name, value)
@@ -583,13 +653,9 @@ def running(
             loop.close()
 
 
-def run(listener: socket.socket, file: Path | None) -> None:
-    """Serve on a socket that listens, until Ctrl-C.
-
-    Raises:
-        OSError, ValueError: the scenarios cannot be read; see `load`.
-    """
-    provider = Provider(load(file))
+def run(listener: socket.socket, scenarios: Mapping[str, Scenario]) -> None:
+    """Serve on a socket that listens, until Ctrl-C."""
+    provider = Provider(scenarios)
 
     async def serve() -> None:
         await provider.start(listener)

@@ -7,44 +7,59 @@
  * replays the recorded transcript.
  */
 
+import { get } from "./curl.js";
 import { KEPT, append, count, write } from "./dom.js";
-import { ask, liveRecipes, recordings, replay } from "./source.js";
-import { SSEDecoder } from "./sse.js";
-import { Timeline, bytes, shortTime } from "./timeline.js";
+import { Figure, keyOf, similar } from "./figure.js";
+import { RequestForm } from "./form.js";
+import { ask, here, liveIndex, recordings, replay } from "./source.js";
+import { LONGEST, SSEDecoder } from "./sse.js";
+import { bytes, shortTime } from "./timeline.js";
 
+/** @typedef {import("./curl.js").Wanted} Wanted */
 /** @typedef {import("./source.js").Answer} Answer */
 /** @typedef {import("./source.js").Chunk} Chunk */
 /** @typedef {import("./transcript.js").Exchange} Exchange */
+/** @typedef {"idle" | "running" | "done" | "stopped" | "failed"} State */
 
 const ROWS = 500; // events that stay in the page
+const VIEWS = ["text", "events", "raw"];
+const NOTES = {
+  live: "Live from this server. A chunk is one read: the browser joins what arrives together.",
+  replay: "Replay of a recorded run: start `make serve` for the live stream, and to edit the request.",
+  none: "There is no server here and no recorded run: start `make serve` for the live stream.",
+  problem: "This recipe does not run here.",
+};
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 // The only markup that is ever parsed; what a stream says is set as text.
 const template = document.createElement("template");
 template.innerHTML = `
-  <div class="lp-bar">
-    <button type="button" class="lp-run">Run</button>
+  <form class="lp-bar lp-ask" novalidate>
+    <button class="lp-run">Run</button>
     <button type="button" class="lp-stop">Stop</button>
-    <code class="lp-path"></code>
-    <select class="lp-request" aria-label="Request"></select>
-  </div>
-  <p class="lp-note"></p>
+    <span class="lp-choice" hidden>
+      <span aria-hidden="true"></span>
+      <select class="lp-request" aria-label="Request"></select>
+    </span>
+    <span class="lp-field">
+      <span class="lp-method"></span>
+      <input class="lp-path" aria-label="Path and query" autocomplete="off"
+        autocapitalize="off" spellcheck="false" enterkeyhint="go">
+    </span>
+    <textarea class="lp-body" aria-label="Body of the request" rows="2" hidden
+      autocomplete="off" autocapitalize="off" spellcheck="false"></textarea>
+  </form>
+  <p class="lp-sent"></p>
+  <p class="lp-note"><span></span> <a class="lp-page" hidden>Open its page</a></p>
+  <p class="lp-status" role="status"></p>
   <div class="lp-result" hidden>
-    <div class="lp-figure"></div>
-    <dl class="lp-facts">
-      <div><dt>chunks</dt><dd data-fact="chunks"></dd></div>
-      <div><dt>bytes</dt><dd data-fact="bytes"></dd></div>
-      <div class="lp-sse"><dt>events</dt><dd data-fact="events"></dd></div>
-      <div><dt>first byte</dt><dd data-fact="first"></dd></div>
-      <div><dt>total</dt><dd data-fact="total"></dd></div>
-    </dl>
-    <div class="lp-bar lp-head">
-      <span data-fact="answer"></span>
-      <span class="lp-views lp-sse" role="group" aria-label="Show the stream as">
-        <button type="button" value="events">events</button>
-        <button type="button" value="raw">raw</button>
-      </span>
+    <div class="lp-figures"></div>
+    <div class="lp-bar lp-views lp-sse" role="group" aria-label="Show the stream as">
+      <button type="button" value="text">text</button>
+      <button type="button" value="events">events</button>
+      <button type="button" value="raw">raw</button>
     </div>
+    <pre class="lp-answer lp-box" tabindex="0" role="region" aria-label="Answer"></pre>
     <div class="lp-events lp-box" tabindex="0" role="region" aria-label="Events of the stream">
       <table class="lp-table">
         <thead><tr><th>time</th><th>id</th><th>event</th><th>data</th></tr></thead>
@@ -53,22 +68,25 @@ template.innerHTML = `
     </div>
     <pre class="lp-text lp-box" tabindex="0" role="region" aria-label="Text of the stream"></pre>
     <p class="lp-cut" hidden>Only the newest ${KEPT / 1000} kB and ${ROWS} events are kept here.</p>
-  </div>
-  <p class="lp-status" role="status"></p>`;
+  </div>`;
 
 class LivePanel extends HTMLElement {
-  #mode = "none";
-  #exchanges = /** @type {Exchange[]} */ ([]);
+  #mode = /** @type {keyof typeof NOTES} */ ("none");
+  #form = /** @type {RequestForm | null} */ (null);
+  #recorded = /** @type {Exchange[]} */ ([]);
   #run = /** @type {AbortController | null} */ (null); // of the request under way
   #decoder = /** @type {SSEDecoder | null} */ (null);
-  #timeline = new Timeline();
-  #count = { chunks: 0, bytes: 0, events: 0 };
-  #partial = false;
+  #now = /** @type {Figure | null} */ (null); // the newest run
+  #before = /** @type {Figure | null} */ (null); // the last run of another request
   #started = 0;
   #ticker = 0;
+  #deadline = 0;
   #frame = 0;
   #text = ""; // arrived, not painted yet
+  #answer = ""; // the same of the tokens' texts
   #rows = /** @type {Node[]} */ ([]);
+  #last = ""; // the name of the last event
+  #view = ""; // that the reader has chosen
 
   connectedCallback() {
     // Moving the element connects it again.
@@ -80,121 +98,155 @@ class LivePanel extends HTMLElement {
     this.#stop();
   }
 
-  async #build() {
-    this.dataset.state = "idle";
+  get #recipe() {
+    return this.getAttribute("recipe") ?? "";
+  }
+
+  #build() {
     this.replaceChildren(template.content.cloneNode(true));
     this.setAttribute("role", "group");
-    this.setAttribute("aria-label", `Run ${this.getAttribute("recipe")}`);
-    this.#find("lp-figure").append(this.#timeline.node);
-    this.#find("lp-run").addEventListener("click", () => this.#start());
-    this.#find("lp-stop").addEventListener("click", () => this.#stop());
-    this.#find("lp-request").addEventListener("change", () => {
-      this.#stop();
-      this.#find("lp-result").hidden = true;
-      this.#say("idle", "");
+    this.setAttribute("aria-label", `Run ${this.#recipe}`);
+    this.#find("lp-ask").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#start();
     });
+    this.#find("lp-stop").addEventListener("click", () => this.#stop());
     for (const button of this.querySelectorAll("button[value]")) {
-      button.addEventListener("click", () => this.#view(button.getAttribute("value")));
+      button.addEventListener("click", () => {
+        this.#view = button.getAttribute("value") ?? "";
+        this.#show();
+      });
     }
     this.addEventListener("keydown", (key) => {
       if (key.key !== "Escape" || !this.#run) return;
       key.stopPropagation(); // Escape would also close the theme's search
       this.#stop();
     });
-    this.#view("events");
+    this.#form = new RequestForm(this, this.#recipe, () => {
+      this.#stop();
+      this.#say("idle", "");
+    });
+    this.#show();
     this.#say("idle", "");
-    await this.#chooseMode();
+    this.#chooseMode();
   }
 
   async #chooseMode() {
-    const recipe = this.getAttribute("recipe") ?? "";
-    const [live, recorded] = await Promise.all([liveRecipes(), recordings(recipe)]);
-    this.#exchanges = recorded;
-    if (live?.recipes.includes(recipe)) this.#mode = "live";
-    else if (recorded.length) this.#mode = "replay";
-    this.dataset.mode = this.#mode;
-    const notes = {
-      live: "Live from this server. A chunk is one read: the browser joins what arrives together.",
-      replay: "Replay of a recorded run: start `make serve` for the live stream.",
-      none: "There is no server here and no recorded run: start `make serve` for the live stream.",
-    };
-    const model = this.#mode === "live" && recipe.startsWith("llm_") ? live?.model : "";
-    const note = notes[/** @type {keyof notes} */ (this.#mode)];
-    write(this.#find("lp-note"), model ? `${note} ${model}` : note);
+    const index = await liveIndex();
+    const live = index && Object.hasOwn(index.recipes, this.#recipe) ?
+      index.recipes[this.#recipe] : undefined;
+    if (!live) this.#recorded = await recordings(this.#recipe);
+    if (live) this.#mode = live.problem ? "problem" : "live";
+    else if (this.#recorded.length) this.#mode = "replay";
 
-    const paths = recorded.map(({ path }) => path);
-    const wanted = this.getAttribute("path") ?? paths[0] ?? "/";
-    if (!paths.includes(wanted)) paths.unshift(wanted);
-    const select = /** @type {HTMLSelectElement} */ (this.#find("lp-request"));
-    for (const path of paths) {
-      select.add(new Option(path, path, path === wanted, path === wanted));
-    }
-    select.hidden = paths.length === 1;
-    this.#find("lp-path").textContent = wanted;
-    this.#find("lp-path").hidden = !select.hidden;
+    let note = NOTES[this.#mode];
+    if (live?.problem) note += ` ${live.problem}`;
+    else if (live?.needs.includes("model")) note += ` ${index?.model ?? ""}`;
+    write(/** @type {HTMLElement} */ (this.#find("lp-note").firstElementChild), note);
+    const link = /** @type {HTMLAnchorElement} */ (this.#find("lp-page"));
+    link.hidden = this.#mode !== "live" || !live?.page;
+    if (live?.page) link.href = here(live.page);
+
+    const choices = live ? [...live.requests] : this.#recorded.map(({ wanted }) => wanted);
+    const path = this.getAttribute("path") ?? choices[0]?.path ?? "/";
+    let chosen = choices.findIndex((one) => one.path === path);
+    if (chosen < 0) [chosen] = [0, choices.unshift(get(path))];
+    this.#form?.offer(choices, chosen, this.#mode === "live");
     this.#say("idle", "");
+    this.dataset.mode = this.#mode;
   }
 
   async #start() {
-    if (this.#mode === "none") return;
+    if (this.#mode !== "live" && this.#mode !== "replay") return;
     this.#stop();
+    const { wanted, problem } = this.#form?.read() ?? { wanted: null, problem: "" };
+    if (!wanted) return this.#say("failed", problem);
     const run = (this.#run = new AbortController());
-    this.#clear();
+    const figure = this.#open(wanted);
     this.#say("running", "Waiting for the first chunk …");
-    const path = /** @type {HTMLSelectElement} */ (this.#find("lp-request")).value;
     try {
-      const answer = await this.#ask(path, run.signal);
+      const answer = await this.#ask(wanted, run.signal);
       if (run.signal.aborted) return;
-      const { status, reason, type } = answer;
-      this.#partial = answer.partial;
-      const isSSE = status === 200 && /^text\/event-stream\b/i.test(type);
-      this.#decoder = isSSE ? new SSEDecoder() : null;
-      this.toggleAttribute("data-sse", isSSE);
-      this.#fact("answer", [`${status} ${reason}`.trim(), type].filter(Boolean).join(" · "));
+      this.#head(figure, answer);
       for await (const chunk of answer.chunks) {
         if (run.signal.aborted) return;
-        if (this.#count.chunks === 0) this.#say("running", "Receiving …");
-        this.#take(chunk);
+        if (figure.chunks === 0) this.#say("running", "Receiving …");
+        this.#take(figure, chunk);
+        if (this.#decoder?.tooLong) {
+          const limit = bytes(LONGEST).replace("bytes", "characters");
+          throw new RangeError(`One event has more than ${limit} and no end. The panel gives up.`);
+        }
       }
-      if (run.signal.aborted) return;
-      const { chunks, bytes: size } = this.#count;
-      const end = answer.end();
-      const done = `Done: ${count(chunks, "chunk")}, ${bytes(size)} in ${shortTime(end)}.`;
-      const refused = `The server answered ${status} ${reason}`.trim() + ".";
-      this.#finish(status >= 400 ? "failed" : "done", status === 200 ? done : refused, end);
+      if (!run.signal.aborted) this.#end(figure, answer);
     } catch (error) {
       if (run.signal.aborted) return;
       const elapsed = performance.now() - this.#started;
-      const message = await this.#explain(error);
-      if (!run.signal.aborted) this.#finish("failed", message, elapsed);
+      const message = await this.#explain(error, figure.chunks);
+      if (run.signal.aborted) return;
+      this.#finish("failed", message, elapsed);
+      run.abort(); // a stream that was given up must not go on
     }
   }
 
   /**
-   * @param {string} path
+   * @param {Wanted} wanted
    * @param {AbortSignal} signal
    * @returns {Promise<Answer>}
    */
-  async #ask(path, signal) {
+  async #ask(wanted, signal) {
     if (this.#mode === "live") {
-      const body = this.#exchanges.find((one) => one.path === path)?.body ?? null;
-      return ask(this.getAttribute("recipe") ?? "", { path, body }, signal);
+      if (wanted.seconds) {
+        this.#deadline = setTimeout(() => this.#timeUp(wanted), wanted.seconds * 1000);
+      }
+      return ask(this.#recipe, wanted, signal);
     }
-    const exchange = this.#exchanges.find((one) => one.path === path);
-    if (!exchange) throw new Error(`There is no recorded run of ${path}`);
+    const exchange = this.#recorded.find((one) => keyOf(one.wanted) === keyOf(wanted));
+    if (!exchange) throw new Error(`There is no recorded run of ${wanted.path}`);
     return replay(exchange);
+  }
+
+  /**
+   * @param {Figure} figure
+   * @param {Answer} answer
+   */
+  #head(figure, { status, reason, type, partial }) {
+    figure.partial = partial;
+    figure.fact("answer", [`${status} ${reason}`.trim(), type].filter(Boolean).join(" · "));
+    const isSSE = status === 200 && /^text\/event-stream\b/i.test(type);
+    this.#decoder = isSSE ? new SSEDecoder() : null;
+    figure.counts(isSSE);
+    this.toggleAttribute("data-sse", isSSE);
+    if (!isSSE) this.removeAttribute("data-tokens");
+    this.#show();
+  }
+
+  /**
+   * @param {Figure} figure
+   * @param {Answer} answer that has come to its end
+   */
+  #end({ chunks, bytes: size }, { status, reason, endless, end }) {
+    const got = `${count(chunks, "chunk")}, ${bytes(size)} in ${shortTime(end())}.`;
+    const answered = `The server answered ${`${status} ${reason}`.trim()}`;
+    if (endless) {
+      this.#finish("stopped", `The recording stops here, the stream goes on: ${got}`, end());
+    } else if (status >= 300) {
+      this.#finish(status >= 400 ? "failed" : "done", `${answered}.`, end());
+    } else {
+      this.#finish("done", status === 200 ? `Done: ${got}` : `${answered}: ${got}`, end());
+    }
   }
 
   /**
    * Says what went wrong and what to do: a browser's error names neither.
    * @param {unknown} error
+   * @param {number} chunks that had come
    */
-  async #explain(error) {
+  async #explain(error, chunks) {
+    if (error instanceof RangeError) return error.message;
     if (this.#mode === "replay") {
       return `${error instanceof Error ? error.message : error}: start \`make serve\`.`;
     }
-    const { chunks } = this.#count;
-    if ((await liveRecipes()) === null) {
+    if ((await liveIndex()) === null) {
       return chunks === 0
         ? "The server does not answer. Start it with `make serve`, then run this again."
         : `The server is gone after ${count(chunks, "chunk")}. Start it again with \`make serve\`.`;
@@ -203,24 +255,39 @@ class LivePanel extends HTMLElement {
       "answer. The server is still there: its log says what failed.";
   }
 
-  #stop() {
+  /** @param {string} [message] says why, if it was not the reader */
+  #stop(message) {
     if (!this.#run) return;
     this.#run.abort();
-    const message = `Stopped after ${count(this.#count.chunks, "chunk")}.`;
-    this.#finish("stopped", message, performance.now() - this.#started);
+    const said = message ?? `Stopped after ${count(this.#now?.chunks ?? 0, "chunk")}.`;
+    this.#finish("stopped", said, performance.now() - this.#started);
   }
 
-  /** @param {Chunk} chunk */
-  #take({ at, size, data, text }) {
-    if (this.#count.chunks++ === 0) this.#fact("first", shortTime(at));
-    this.#count.bytes += size;
-    this.#timeline.add(at, size);
+  /** @param {Wanted} wanted */
+  #timeUp({ seconds }) {
+    const got = `${count(this.#now?.chunks ?? 0, "chunk")}, ${bytes(this.#now?.bytes ?? 0)}`;
+    this.#stop(`Stopped after ${seconds} s, as \`--max-time ${seconds}\` does: ${got}. ` +
+      "The stream had not ended.");
+  }
+
+  /**
+   * @param {Figure} figure
+   * @param {Chunk} chunk
+   */
+  #take(figure, { at, size, data, text }) {
+    figure.add(at, size);
     // A page in the background is not painted: what waits must stay bounded too.
     this.#text += text;
     if (this.#text.length > 2 * KEPT) this.#text = this.#newest(this.#text);
     for (const event of this.#decoder?.push(data) ?? []) {
-      this.#count.events++;
+      figure.events++;
+      this.#last = event.event;
       this.#addRow("", seconds(at), event.id, event.event, event.data);
+      const token = event.event === "token" ? tokenOf(event.data) : null;
+      if (token === null) continue;
+      this.#answer += token;
+      if (this.#answer.length > 2 * KEPT) this.#answer = this.#newest(this.#answer);
+      if (this.toggleAttribute("data-tokens", true)) this.#show();
     }
     this.#frame ||= requestAnimationFrame(() => this.#paint());
   }
@@ -247,24 +314,28 @@ class LivePanel extends HTMLElement {
   #paint(end) {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
-    const elapsed = end ?? performance.now() - this.#started;
-    this.#fact("chunks", this.#count.chunks.toLocaleString("en"));
-    this.#fact("bytes", this.#count.bytes.toLocaleString("en"));
-    const orMore = this.#partial ? " or more" : ""; // some may be among what was left out
-    this.#fact("events", this.#count.events.toLocaleString("en") + orMore);
-    this.#fact("total", shortTime(elapsed));
-    this.#timeline.draw(elapsed, end === undefined);
+    const [now, before] = [this.#now, this.#before];
+    if (!now) return;
+    const running = end === undefined;
+    now.elapsed = end ?? performance.now() - this.#started;
+    // While it runs, the axis has at least a second, so that it does not jump at first.
+    const length = running ? Math.max(now.elapsed, 1000) : now.elapsed;
+    const together = before !== null && similar(length, before.elapsed);
+    now.paint(running, together ? Math.max(length, before.elapsed) : length);
+    before?.paint(false, together ? Math.max(length, before.elapsed) : before.elapsed);
 
     const table = this.#find("lp-events");
     const rows = this.querySelector("tbody") ?? table;
     let dropped = append(table, rows, this.#rows, ROWS);
     this.#rows = [];
-    if (this.#text) {
-      const text = document.createTextNode(this.#newest(this.#text));
-      dropped = append(this.#find("lp-text"), this.#find("lp-text"), [text], Infinity) || dropped;
-      this.#text = "";
+    const texts = { "lp-text": this.#text, "lp-answer": this.#answer };
+    for (const [name, text] of Object.entries(texts)) {
+      if (!text) continue;
+      const node = document.createTextNode(this.#newest(text));
+      dropped = append(this.#find(name), this.#find(name), [node], Infinity) || dropped;
     }
-    if (dropped || this.#count.events > ROWS) this.#find("lp-cut").hidden = false;
+    [this.#text, this.#answer] = ["", ""];
+    if (dropped || now.events > ROWS) this.#find("lp-cut").hidden = false;
   }
 
   /**
@@ -275,34 +346,53 @@ class LivePanel extends HTMLElement {
   #finish(state, message, end) {
     this.#run = null;
     clearInterval(this.#ticker);
+    clearTimeout(this.#deadline);
     const rest = this.#decoder?.end();
     if (rest && state !== "stopped") {
       this.#addRow("lp-unfinished", seconds(end), "", "cut off", rest);
       message += " The last event was cut off before its blank line: an EventSource drops it.";
+    } else if (this.hasAttribute("data-tokens") && this.#last && state === "done") {
+      message += ` The last event was \`${this.#last.slice(0, 30).replaceAll("`", "'")}\`.`;
     }
     this.#paint(end);
     this.#say(state, message);
   }
 
-  #clear() {
-    this.#count = { chunks: 0, bytes: 0, events: 0 };
+  /**
+   * Clears the stage for a run. The last run of another request stays beside it.
+   * @param {Wanted} wanted
+   */
+  #open(wanted) {
+    const figure = new Figure(wanted);
+    const again = this.#now?.key === figure.key;
+    if (again) {
+      this.#now?.node.remove();
+    } else if (this.#now) {
+      this.#before?.node.remove();
+      this.#before = this.#now;
+      this.#before.retire();
+    }
+    this.#now = figure;
+    this.#find("lp-figures").prepend(figure.node);
+    // What was a token stream will be one again; of another request nothing is known.
+    if (!again) this.removeAttribute("data-tokens");
+    figure.counts(this.hasAttribute("data-sse"));
+    this.#show();
     this.#decoder = null;
-    this.#partial = false;
-    this.#timeline.clear();
-    [this.#text, this.#rows] = ["", []];
-    this.#find("lp-text").replaceChildren();
+    [this.#text, this.#answer, this.#rows, this.#last] = ["", "", [], ""];
+    for (const name of ["lp-text", "lp-answer"]) this.#find(name).replaceChildren();
     this.querySelector("tbody")?.replaceChildren();
     this.#find("lp-cut").hidden = true;
     this.#find("lp-result").hidden = false;
-    for (const name of ["first", "answer"]) this.#fact(name, "–");
     this.#started = performance.now();
     this.#paint();
     // The clock runs on between two chunks, unless movement is unwelcome.
     if (!calm.matches) this.#ticker = setInterval(() => this.#paint(), 100);
+    return figure;
   }
 
   /**
-   * @param {"idle" | "running" | "done" | "stopped" | "failed"} state
+   * @param {State} state
    * @param {string} message
    */
   #say(state, message) {
@@ -313,21 +403,20 @@ class LivePanel extends HTMLElement {
     this.#find("lp-stop").setAttribute("aria-disabled", `${state !== "running"}`);
   }
 
-  /** @param {string | null} view */
-  #view(view) {
-    this.dataset.view = view ?? "raw";
+  /** Shows the stream as the reader has chosen or, if it has no such view, as suits it. */
+  #show() {
+    const views = this.hasAttribute("data-sse") ? VIEWS : ["raw"];
+    const possible = views.slice(views.length > 1 && !this.hasAttribute("data-tokens") ? 1 : 0);
+    const view = possible.includes(this.#view) ? this.#view : (possible[0] ?? "raw");
+    if (view === this.dataset.view) return;
+    this.dataset.view = view;
     for (const button of this.querySelectorAll("button[value]")) {
       button.setAttribute("aria-pressed", `${button.getAttribute("value") === view}`);
     }
-  }
-
-  /**
-   * @param {string} name
-   * @param {string} value
-   */
-  #fact(name, value) {
-    const node = this.querySelector(`[data-fact="${name}"]`);
-    if (node && node.textContent !== value) node.textContent = value;
+    // A box that was hidden could not follow the stream.
+    for (const box of this.#run ? this.querySelectorAll(".lp-box") : []) {
+      box.scrollTop = box.scrollHeight;
+    }
   }
 
   /** @param {string} className */
@@ -339,6 +428,20 @@ class LivePanel extends HTMLElement {
 /** @param {number} ms */
 function seconds(ms) {
   return `${(ms / 1000).toFixed(2)} s`;
+}
+
+/**
+ * Gives the text of a token.
+ * @param {string} data
+ * @returns {string | null} null if the data is no JSON with a `text`
+ */
+function tokenOf(data) {
+  try {
+    const { text } = JSON.parse(data);
+    return typeof text === "string" ? text : null;
+  } catch {
+    return null;
+  }
 }
 
 // The theme's instant navigation may run a page's scripts again.

@@ -4,38 +4,53 @@
 
 import { parseTranscript } from "./transcript.js";
 
+/** @typedef {import("./curl.js").Wanted} Wanted */
 /** @typedef {import("./transcript.js").Exchange} Exchange */
+/**
+ * A recipe of the server: its own page, if it has one, what it needs to run, why it does
+ * not run, if so, and what it can be asked.
+ * @typedef {{page: string | null, needs: string[], problem: string | null,
+ *   requests: Wanted[]}} LiveRecipe
+ */
 /**
  * What arrives: `data` is for the SSE decoder, `text` for people.
  * @typedef {{at: number, size: number, data: Uint8Array, text: string}} Chunk
  */
 /**
- * An answer to a request. `partial` says that lines were left out of the recording;
- * `end` gives the time since the request, in ms.
+ * An answer to a request. `partial` says that lines were left out of the recording,
+ * `endless` that the recording stops before the stream does; `end` gives the time since
+ * the request, in ms.
  * @typedef {{status: number, reason: string, type: string, partial: boolean,
- *   chunks: AsyncIterable<Chunk>, end: () => number}} Answer
+ *   endless: boolean, chunks: AsyncIterable<Chunk>, end: () => number}} Answer
  */
 
 const ROOT = new URL("..", import.meta.url); // the site may live in a sub-folder
 const PATIENCE = 3000; // ms in which the server has to say that it is there
 
 /**
- * Asks which recipes the server runs, and who answers those that ask a language model.
- * @returns {Promise<{recipes: string[], model: string} | null>} no recipes on a static
- *   site; null if nothing answers
+ * Asks which recipes the server runs, and who answers those that need a language model.
+ * @returns {Promise<{recipes: Record<string, LiveRecipe>, model: string} | null>} no
+ *   recipes on a static site; null if nothing answers
  */
-export async function liveRecipes() {
+export async function liveIndex() {
   try {
     const response = await fetch(new URL("live/index.json", ROOT), {
       signal: AbortSignal.timeout(PATIENCE),
       cache: "no-store",
     });
     const index = response.ok ? await response.json().catch(() => null) : null;
-    const recipes = Array.isArray(index?.recipes) ? index.recipes : [];
-    return { recipes, model: String(index?.provider?.description ?? "") };
+    return { recipes: index?.recipes ?? {}, model: index?.provider?.description ?? "" };
   } catch {
     return null;
   }
+}
+
+/**
+ * The address of something on this site.
+ * @param {string} path without a slash in front
+ */
+export function here(path) {
+  return new URL(path, ROOT).href;
 }
 
 /**
@@ -53,19 +68,30 @@ export async function recordings(recipe) {
 }
 
 /**
+ * The address of a recipe's path. Raises TypeError if the path leads out of the recipe.
+ * @param {string} recipe
+ * @param {string} path with the query
+ */
+export function addressOf(recipe, path) {
+  const root = here(`live/${recipe}/`);
+  const url = new URL(`live/${recipe}${path}`, ROOT);
+  if (!url.href.startsWith(root)) throw new TypeError("The path leads out of the recipe.");
+  return url;
+}
+
+/**
  * Sends a request to a running recipe.
  * @param {string} recipe
- * @param {{path: string, body: string | null}} request
+ * @param {Wanted} wanted
  * @param {AbortSignal} signal
  * @returns {Promise<Answer>}
  */
-export async function ask(recipe, { path, body }, signal) {
+export async function ask(recipe, { method, path, headers, body }, signal) {
+  const url = addressOf(recipe, path);
   const started = performance.now();
   const end = () => performance.now() - started;
-  const url = new URL(`live/${recipe}${path}`, ROOT);
-  const post = { method: "POST", headers: { "Content-Type": "application/json" }, body };
-  const options = { signal, cache: /** @type {const} */ ("no-store") };
-  const response = await fetch(url, { ...options, ...(body === null ? {} : post) });
+  const options = { method, headers, body, signal, cache: /** @type {const} */ ("no-store") };
+  const response = await fetch(url, options);
   const type = response.headers.get("content-type") ?? "";
   const decoder = decoderFor(type);
   async function* chunks() {
@@ -78,7 +104,7 @@ export async function ask(recipe, { path, body }, signal) {
     }
   }
   const { status, statusText: reason } = response;
-  return { status, reason, type, partial: false, chunks: chunks(), end };
+  return { status, reason, type, partial: false, endless: false, chunks: chunks(), end };
 }
 
 /**
@@ -86,7 +112,7 @@ export async function ask(recipe, { path, body }, signal) {
  * @param {Exchange} exchange
  * @returns {Answer}
  */
-export function replay({ path: _, body: __, chunks: recorded, end, ...head }) {
+export function replay({ wanted: _, chunks: recorded, end, ...head }) {
   const started = performance.now();
   const encoder = new TextEncoder();
   async function* chunks() {

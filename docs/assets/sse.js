@@ -5,6 +5,9 @@
  * @typedef {{event: string, data: string, id: string}} SSEEvent
  */
 
+/** How many characters an event may have: an event that never ends must not fill the memory. */
+export const LONGEST = 4_000_000;
+
 /**
  * Turns the bytes of a text/event-stream into events, by the rules of WHATWG HTML,
  * 9.2.6 "Interpreting an event stream". The bytes may be cut anywhere.
@@ -14,6 +17,8 @@ export class SSEDecoder {
   retry = /** @type {number | null} */ (null);
   /** What a reconnection would send as Last-Event-ID. */
   lastEventId = "";
+  /** Whether an event was longer than LONGEST; nothing is decoded from then on. */
+  tooLong = false;
 
   // An event stream is UTF-8 whatever its charset says, and may begin with one BOM.
   #decoder = new TextDecoder("utf-8");
@@ -23,6 +28,7 @@ export class SSEDecoder {
   #event = "";
   #data = /** @type {string[]} */ ([]);
   #block = /** @type {string[]} */ ([]); // the lines since the last blank one
+  #length = 0; // characters of that block
 
   /**
    * Takes the next bytes and gives the events that they complete.
@@ -30,6 +36,7 @@ export class SSEDecoder {
    * @returns {SSEEvent[]}
    */
   push(bytes) {
+    if (this.tooLong) return [];
     let text = this.#decoder.decode(bytes, { stream: true });
     if (text === "") return []; // not even a whole character
     // A CR ends its line at once: waiting for a possible LF would hold the event back.
@@ -42,6 +49,11 @@ export class SSEDecoder {
       const event = this.#take(this.#line);
       if (event) events.push(event);
       this.#line = next;
+    }
+    if (this.#length + this.#line.length > LONGEST) {
+      this.tooLong = true;
+      this.#forget();
+      this.#line = "";
     }
     return events;
   }
@@ -64,6 +76,7 @@ export class SSEDecoder {
     if (line === "") return this.#dispatch();
     if (line.startsWith(":")) return null;
     this.#block.push(line);
+    this.#length += line.length + 1;
     const colon = line.indexOf(":");
     const name = colon < 0 ? line : line.slice(0, colon);
     // One space after the colon is decoration; a second one is content.
@@ -79,10 +92,15 @@ export class SSEDecoder {
   #dispatch() {
     this.lastEventId = this.#id;
     const [event, data] = [this.#event || "message", this.#data];
+    this.#forget();
+    // `data:` alone makes an event with empty data; no data line at all makes none.
+    return data.length ? { event, data: data.join("\n"), id: this.#id } : null;
+  }
+
+  #forget() {
     this.#event = "";
     this.#data = [];
     this.#block = [];
-    // `data:` alone makes an event with empty data; no data line at all makes none.
-    return data.length ? { event, data: data.join("\n"), id: this.#id } : null;
+    this.#length = 0;
   }
 }

@@ -1,28 +1,40 @@
 // @ts-check
 
-const [TOP, PLOT, BOTTOM, RIGHT] = [20, 64, 20, 28]; // px around and of the plot
-const MOST = 4096; // chunks that are remembered; beyond, neighbours are merged
+import { count } from "./dom.js";
 
-/** A picture of a stream: a bar for each chunk, time across, size upwards. */
+const [TOP, PLOT, BOTTOM, RIGHT] = [20, 64, 20, 28]; // px around and of the plot
+const MOST = 4096; // marks that are remembered; beyond, each stands for more chunks
+const NEAR = 16; // px that a bar may stand beside its moment
+const SPREAD = 80; // px that large squares may; beyond, they get smaller
+
+/**
+ * What a mark stands for: when the first of its chunks came, in ms since the request,
+ * the size of the largest in bytes, and how many they are.
+ * @typedef {{at: number, size: number, chunks: number}} Mark
+ */
+
+/**
+ * A picture of a stream, time across. Each chunk is a bar, as high as it is large; where
+ * bars would hide each other, each chunk is a square on the pile of its moment instead.
+ */
 export class Timeline {
   node = svg("svg", { class: "lp-timeline", role: "img", height: TOP + PLOT + BOTTOM });
   #grid = svg("path", { class: "lp-grid" });
   #bars = svg("path", { class: "lp-bars" });
   #now = svg("path", { class: "lp-now" });
   #labels = svg("g", {});
-  #chunks = /** @type {{at: number, size: number}[]} */ ([]);
+  #marks = /** @type {Mark[]} */ ([]);
+  #each = 1; // chunks that a full mark stands for
+  #total = 0;
   #largest = 0;
   #elapsed = 0;
+  #length = 1000;
   #running = false;
 
   constructor() {
     this.node.append(this.#grid, this.#now, this.#bars, this.#labels);
-    new ResizeObserver(() => this.draw(this.#elapsed, this.#running)).observe(this.node);
-  }
-
-  clear() {
-    this.#chunks = [];
-    this.#largest = 0;
+    const again = () => this.draw(this.#elapsed, this.#length, this.#running);
+    new ResizeObserver(again).observe(this.node);
   }
 
   /**
@@ -30,12 +42,17 @@ export class Timeline {
    * @param {number} size bytes
    */
   add(at, size) {
-    this.#chunks.push({ at, size });
+    this.#total++;
     this.#largest = Math.max(this.#largest, size);
+    const last = this.#marks.at(-1);
+    if (last && last.chunks < this.#each) join(last, { at, size, chunks: 1 });
+    else this.#marks.push({ at, size, chunks: 1 });
     // Memory and the cost of a drawing stay bounded, however long the stream.
-    if (this.#chunks.length > MOST) {
-      this.#chunks = this.#chunks.filter((chunk, i, all) => {
-        if (i % 2 === 0) chunk.size = Math.max(chunk.size, all[i + 1]?.size ?? 0);
+    if (this.#marks.length > MOST) {
+      this.#each *= 2;
+      this.#marks = this.#marks.filter((mark, i, all) => {
+        const next = all[i + 1];
+        if (i % 2 === 0 && next) join(mark, next);
         return i % 2 === 0;
       });
     }
@@ -43,40 +60,32 @@ export class Timeline {
 
   /**
    * @param {number} elapsed ms since the request
+   * @param {number} length ms that the axis has to hold at least
    * @param {boolean} running whether the stream still goes on
    */
-  draw(elapsed, running) {
-    [this.#elapsed, this.#running] = [elapsed, running];
+  draw(elapsed, length, running) {
+    [this.#elapsed, this.#length, this.#running] = [elapsed, length, running];
     const width = this.node.clientWidth - RIGHT;
     if (width <= 0) return; // not on show
     const bottom = TOP + PLOT;
-    // While it runs, the axis has at least a second, so that it does not jump at first.
-    const step = niceStep(Math.max(elapsed, running ? 1000 : 1), width / 90);
-    const span = step * Math.max(1, Math.ceil(elapsed / step - 1e-9));
+    const longest = Math.max(elapsed, length, 1);
+    const step = niceStep(longest, width / 90);
+    const span = step * Math.max(1, Math.ceil(longest / step - 1e-9));
     const x = (/** @type {number} */ at) => Math.round((at / span) * width) + 2.5;
 
-    const thick = this.#chunks.length > width / 8 ? 1 : 3;
-    /** @type {Map<number, number>} */
-    const columns = new Map();
-    let last = -Infinity;
-    for (const { at, size } of this.#chunks) {
-      // Chunks of one moment stand side by side, but no more than 16 px from the truth.
-      last = Math.max(x(at), Math.min(last + thick + 1, x(at) + 16));
-      columns.set(last, Math.max(columns.get(last) ?? 0, size));
-    }
-    const bars = Array.from(columns, ([at, size]) => {
-      const height = Math.max(2, Math.round((size / this.#largest) * PLOT) || 0);
-      return `M${at} ${bottom}v${-height}`;
-    });
-    this.#bars.setAttribute("d", bars.join(""));
-    this.#bars.setAttribute("stroke-width", String(thick));
-    this.node.dataset.bars = String(bars.length);
+    const places = this.#marks.map(({ at }) => x(at));
+    const { drawing, pitch, hint } = this.#bar(places, bottom) ?? this.#pile(places, width, bottom);
+    this.#bars.setAttribute("d", drawing);
+    this.#bars.setAttribute("stroke-width", String(pitch - 1));
+    this.#bars.setAttribute("stroke-dasharray", hint ? `${pitch - 1} 1` : "none");
+    this.node.dataset.bars = String(this.#marks.length);
 
     const right = width + RIGHT;
     let grid = `M0 ${bottom + 0.5}H${right}`;
-    if (this.#largest) grid += `M0 ${TOP - 0.5}H${right}`;
+    if (this.#largest && !hint) grid += `M0 ${TOP - 0.5}H${right}`;
     const labels = [];
-    if (this.#largest) labels.push(label(bytes(this.#largest), 0, TOP - 6, "start"));
+    const scale = hint || bytes(this.#largest);
+    if (this.#largest) labels.push(label(scale, 0, TOP - 6, "start"));
     for (let i = 0; i * step <= span * 1.0001; i++) {
       grid += `M${x(i * step)} ${bottom}v5`;
       const text = i ? shortTime(i * step, span) : "0";
@@ -86,9 +95,104 @@ export class Timeline {
     this.#now.setAttribute("d", running ? `M${x(elapsed)} ${TOP}V${bottom}` : "");
     this.#labels.replaceChildren(...labels);
     this.node.setAttribute("aria-label", running ? "Timeline of the chunks" :
-      `Timeline: ${this.#chunks.length} chunks in ${shortTime(elapsed)}, ` +
+      `Timeline: ${count(this.#total, "chunk")} in ${shortTime(elapsed)}, ` +
       `the largest ${bytes(this.#largest)}`);
   }
+
+  /**
+   * Draws each mark as a bar. Those of one moment stand side by side.
+   * @param {number[]} places where each mark belongs
+   * @param {number} bottom
+   * @returns {{drawing: string, pitch: number, hint: string} | null} null if they do not
+   *   all find room near their moment
+   */
+  #bar(places, bottom) {
+    for (const pitch of [4, 2]) {
+      let last = -Infinity;
+      const bars = [];
+      for (const [i, place] of places.entries()) {
+        last = Math.max(place, last + pitch);
+        if (last > place + NEAR) break;
+        const height = Math.round(((this.#marks[i]?.size ?? 0) / this.#largest) * PLOT);
+        bars.push(`M${last} ${bottom}v${-Math.max(2, height || 0)}`);
+      }
+      if (bars.length === places.length && this.#each === 1) {
+        return { drawing: bars.join(""), pitch, hint: "" };
+      }
+    }
+    return null;
+  }
+
+  /**
+   * Draws each mark as a square, on the pile of its moment; what a pile cannot hold goes
+   * to the next one with room.
+   * @param {number[]} places where each mark belongs
+   * @param {number} width
+   * @param {number} bottom
+   */
+  #pile(places, width, bottom) {
+    let [pitch, far, piles] = [4, Infinity, /** @type {Map<number, number>} */ (new Map())];
+    for (pitch of [4, 3, 2]) {
+      ({ piles, far } = pileUp(places, pitch, Math.floor(PLOT / pitch), width + NEAR));
+      if (far <= SPREAD) break;
+    }
+    const middle = pitch % 2 ? 2 : 2.5; // so that each edge meets a pixel's
+    // A pile is one stroke, cut into squares by its dashes.
+    const drawing = Array.from(piles, ([column, high]) => {
+      return `M${column * pitch + middle} ${bottom}v${1 - high * pitch}`;
+    });
+    const stands = this.#each === 1 ? "a square is a chunk" :
+      `a square is ${this.#each.toLocaleString("en")} chunks`;
+    const largest = `· the largest ${bytes(this.#largest)}`;
+    const hints = [`${stands} ${largest}`, stands];
+    if (far > NEAR) {
+      const spread = `${stands}, spread out where many came at once`;
+      hints.unshift(`${spread} ${largest}`, spread, `${stands}, spread out`);
+    }
+    const hint = hints.find((text) => text.length * 5.6 < width) ?? stands;
+    return { drawing: drawing.join(""), pitch, hint };
+  }
+}
+
+/**
+ * @param {Mark} mark takes in
+ * @param {Mark} next
+ */
+function join(mark, next) {
+  mark.size = Math.max(mark.size, next.size);
+  mark.chunks += next.chunks;
+}
+
+/**
+ * Puts marks on piles, in order: each at its place or, if that is full, right of it; if
+ * the right end is full, left of it.
+ * @param {number[]} places px, ascending
+ * @param {number} pitch px between two piles
+ * @param {number} high how many marks a pile holds
+ * @param {number} right px at which the last pile has to stand
+ * @returns {{piles: Map<number, number>, far: number}} the height of each pile, by its
+ *   number from the left, and how many px a mark stands beside its place at most
+ */
+function pileUp(places, pitch, high, right) {
+  /** @type {Map<number, number>} */
+  const piles = new Map();
+  const end = Math.max(Math.floor(right / pitch), Math.ceil(places.length / high));
+  let free = 0; // the first pile with room, seen from the newest mark
+  let back = end; // the same from the right end, once that is full
+  let far = 0;
+  for (const place of places) {
+    let column = Math.max(free, Math.floor(place / pitch));
+    while (column <= end && (piles.get(column) ?? 0) >= high) column++;
+    if (column > end) {
+      while ((piles.get(back) ?? 0) >= high) back--;
+      column = back;
+    } else {
+      free = column;
+    }
+    piles.set(column, (piles.get(column) ?? 0) + 1);
+    far = Math.max(far, Math.abs(column * pitch - place));
+  }
+  return { piles, far };
 }
 
 /**
@@ -101,9 +205,9 @@ export function shortTime(ms, scale = ms) {
   return `${Number((ms / 1000).toFixed(2))} s`;
 }
 
-/** @param {number} count */
-export function bytes(count) {
-  return `${count.toLocaleString("en")} ${count === 1 ? "byte" : "bytes"}`;
+/** @param {number} number */
+export function bytes(number) {
+  return count(number, "byte");
 }
 
 /**

@@ -1,5 +1,7 @@
 // @ts-check
 
+import { parseCurl } from "./curl.js";
+
 /**
  * One chunk of a recorded answer: when it came (ms since the request), its true size in
  * bytes, its text, and whether lines of the text were left out of the recording.
@@ -7,14 +9,14 @@
  */
 
 /**
- * One recorded request and its answer; a request with a `body`, which is JSON, is a
- * POST; `end` is the time of its end in ms.
- * @typedef {{path: string, body: string | null, status: number, reason: string, type: string,
- *   chunks: RecordedChunk[], end: number}} Exchange
+ * One recorded request and its answer. `end` is the time of its end in ms; `endless`
+ * says that only the recording ended there, and the stream went on.
+ * @typedef {{wanted: import("./curl.js").Wanted, status: number, reason: string,
+ *   type: string, chunks: RecordedChunk[], end: number, endless: boolean}} Exchange
  */
 
 const CHUNK = /^(\d+\.\d+) s, ([\d,]+) bytes$/;
-const END = /^(\d+\.\d+) s, end: /;
+const END = /^(\d+\.\d+) s, (end|stopped): /;
 /** @type {Record<string, string>} */
 const ESCAPES = { t: "\t", r: "\r", n: "\n" };
 
@@ -33,10 +35,9 @@ export function parseTranscript(transcript) {
     const chunk = exchange?.chunks.at(-1);
     let match;
     if (line.startsWith("$ ")) {
-      const path = /https?:\/\/[^/\s']+([^\s']*)/.exec(line)?.[1] || "/";
-      const answer = { status: 0, reason: "", type: "", chunks: [], end: 0 };
-      const body = / --json '([^']*)'/.exec(line)?.[1] ?? null;
-      exchanges.push({ path, body, ...answer });
+      const wanted = parseCurl(line.slice(2));
+      const answer = { status: 0, reason: "", type: "", chunks: [], end: 0, endless: false };
+      exchanges.push({ wanted, ...answer });
     } else if (!exchange) {
       continue;
     } else if (line.startsWith("  ") && chunk) {
@@ -45,16 +46,17 @@ export function parseTranscript(transcript) {
       chunk.text += `${line} left out of the recording\n`;
       chunk.shortened = true;
     } else if ((match = CHUNK.exec(line))) {
-      const size = Number(match[2].replaceAll(",", ""));
+      const size = Number(match[2]?.replaceAll(",", ""));
       const at = exchange.end = Number(match[1]) * 1000;
       exchange.chunks.push({ at, size, text: "", shortened: false });
     } else if ((match = END.exec(line))) {
       exchange.end = Number(match[1]) * 1000;
+      exchange.endless = match[2] === "stopped";
     } else if ((match = /^HTTP\/\S+ (\d+) ?(.*)/.exec(line))) {
       exchange.status = Number(match[1]);
-      exchange.reason = match[2];
+      exchange.reason = match[2] ?? "";
     } else if (!chunk && (match = /^content-type: *(.*)/i.exec(line))) {
-      exchange.type = match[1];
+      exchange.type = match[1] ?? "";
     }
   }
   return exchanges;

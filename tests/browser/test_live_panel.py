@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import json
 import re
 import socket
 import threading
@@ -9,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import pytest
@@ -35,6 +36,10 @@ pytestmark = pytest.mark.timeout(60)  # seconds; a browser is started
 DOCS = Path(__file__).parents[2] / "docs"
 HOSTILE = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script>'
 NO_INDEX = "404 (Not Found)"  # a static site has no live/index.json
+REPLAY = (
+    "Replay of a recorded run: "
+    "start make serve for the live stream, and to edit the request."
+)
 RECORDED = """--8<-- [start:poem]
 $ curl -N http://127.0.0.1:8000/poem
 HTTP/1.1 200 OK
@@ -66,7 +71,37 @@ content-type: text/event-stream
   
 0.002 s, end: 1 chunks, 15 bytes
 --8<-- [end:feed]
+
+--8<-- [start:clock]
+$ curl -N --max-time 1 http://127.0.0.1:8000/clock -H 'Last-Event-ID: 3'
+HTTP/1.1 200 OK
+content-type: text/event-stream
+
+0.001 s, 8 bytes
+  data: 4
+0.002 s, 9 bytes
+  
+  data: 5
+0.003 s, stopped: 2 chunks, 17 bytes
+--8<-- [end:clock]
 """  # noqa: W293 - a line of two spaces is an empty line of the stream
+
+
+def recipe(*paths: str, **more: object) -> dict[str, Any]:
+    """Describe a recipe as `live/index.json` does."""
+    requests = [asked(path) for path in paths]
+    plain = {"page": None, "needs": [], "problem": None, "requests": requests}
+    return {**plain, **more}
+
+
+def asked(path: str, **more: object) -> dict[str, Any]:
+    """Describe a request as `live/index.json` does."""
+    plain: dict[str, Any] = {"method": "GET", "path": path, "headers": {}}
+    asked = {"line": "", **plain, "body": None, "seconds": None, **more}
+    if not asked["line"]:
+        options = (f" -H '{k.title()}: {v}'" for k, v in asked["headers"].items())
+        asked["line"] = f"curl 'http://127.0.0.1:8000{path}'{''.join(options)}"
+    return asked
 
 
 class Gate:
@@ -77,6 +112,8 @@ class Gate:
         self.loop: asyncio.AbstractEventLoop  # the server's, once it runs
         self.made = 0
         self.left = threading.Event()
+        self.asked: list[Request] = []
+        self.bodies: list[bytes] = []
 
     def make(self, *chunks: str | None) -> None:
         """Let the server send chunks; None ends the stream."""
@@ -96,6 +133,8 @@ class Gate:
 
     async def answer(self, request: Request) -> StreamingResponse:
         """Answer with the stream, as plain text or as events."""
+        self.asked.append(request)
+        self.bodies.append(await request.body())
         kind = "event-stream" if request.url.path.endswith("/events") else "plain"
         return StreamingResponse(self.stream(), media_type=f"text/{kind}")
 
@@ -104,6 +143,11 @@ class Site:
     """A site in a sub-folder, with the theme's real style and the real panel."""
 
     def __init__(self, *, live: bool) -> None:
+        self.index: dict[str, Any] = {
+            "plain_text": recipe("/async/1", "/sync/1"),
+            "sse_basic": recipe("/native", "/by-hand"),
+            "gate": recipe("/text"),
+        }
         self.transcripts = {"poem": RECORDED, "gate": "$ curl http://127.0.0.1/text\n"}
         self.gate = Gate()
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -125,11 +169,11 @@ class Site:
             Mount("/theme", StaticFiles(directory=theme)),
         ]
         if live:
-            slugs = ["plain_text", "sse_basic", "gate"]
+            any_way = ["GET", "POST", "PUT"]
             routes += [
-                Route("/live/index.json", lambda _: JSONResponse({"recipes": slugs})),
-                Route("/live/gate/text", self.gate.answer),
-                Route("/live/gate/events", self.gate.answer),
+                Route("/live/index.json", self.live_index),
+                Route("/live/gate/text", self.gate.answer, methods=any_way),
+                Route("/live/gate/events", self.gate.answer, methods=any_way),
                 Mount("/live/plain_text", plain_text.app),
                 Mount("/live/sse_basic", sse_basic.app),
             ]
@@ -140,6 +184,10 @@ class Site:
             yield
 
         return Starlette(routes=[Mount("/book", routes=routes)], lifespan=lifespan)
+
+    def live_index(self, _: Request) -> JSONResponse:
+        """Say which recipes run."""
+        return JSONResponse({"recipes": self.index, "provider": None})
 
     def page(self, request: Request) -> HTMLResponse:
         """Write a page with one panel for each `panel=<recipe> <path>` in the query."""
@@ -237,6 +285,10 @@ def text(panel: Locator) -> Locator:
     return panel.locator(".lp-text")
 
 
+def note(panel: Locator) -> Locator:
+    return panel.locator(".lp-note > span")
+
+
 def status(panel: Locator) -> Locator:
     return panel.get_by_role("status")
 
@@ -279,7 +331,7 @@ def test_the_timeline_has_a_bar_for_each_chunk_as_high_as_the_chunk_is_large(
 
 def test_the_figures_of_a_run_are_shown(page: Page, site: Site) -> None:
     (panel,) = panels(page, site, "plain_text /async/1")
-    expect(panel.locator(".lp-note")).to_contain_text("Live from this server")
+    expect(note(panel)).to_contain_text("Live from this server")
     expect(panel).not_to_contain_text("This needs JavaScript.")
     run(panel)
     expect(panel).to_have_attribute("data-state", "done")
@@ -348,7 +400,10 @@ def test_stop_ends_the_stream_at_the_server(page: Page, site: Site) -> None:
     assert site.gate.left.wait(5)
 
 
-def test_the_keyboard_is_enough(page: Page, site: Site) -> None:
+def test_the_keyboard_is_enough_and_begins_with_the_controls(
+    page: Page, site: Site
+) -> None:
+    site.index["gate"] = recipe("/text", "/events")
     (panel,) = panels(page, site, "gate /text")
     page.keyboard.press("Tab")
     expect(panel.get_by_role("button", name="Run")).to_be_focused()
@@ -361,10 +416,62 @@ def test_the_keyboard_is_enough(page: Page, site: Site) -> None:
     expect(status(panel)).to_have_text("Stopped after 1 chunk.")
     assert site.gate.left.wait(5)
     stops = []
-    for _ in range(2):
+    for _ in range(4):
         page.keyboard.press("Tab")
         stops.append(page.locator(":focus").get_attribute("class"))
-    assert stops == ["lp-stop", "lp-text lp-box"]
+    assert stops == ["lp-stop", "lp-request", "lp-path", "lp-text lp-box"]
+
+
+CURLS = [
+    ("curl -N http://h:8000", "GET", "/", {}, None),
+    ("curl 'http://h:8000/a?b=c d&e'", "GET", "/a?b=c d&e", {}, None),
+    (
+        "curl -X DELETE -i -s -o out.txt http://h:8000/a --max-time 2",
+        *("DELETE", "/a", {}, None),
+    ),
+    (
+        'curl -H "Last-Event-ID: 3" -H \'X-Say: "hi": you\' http://h:8000/a',
+        *("GET", "/a", {"Last-Event-ID": "3", "X-Say": '"hi": you'}, None),
+    ),
+    (
+        """curl http://h:8000/a --json '{"it": "\\"s"}'""",
+        *("POST", "/a", {}, '{"it": "\\"s"}'),
+    ),
+    (
+        'curl -X POST -H "X-Say: \\"hi\\" \\\\ you" http://h:8000/a',
+        *("POST", "/a", {"X-Say": '"hi" \\ you'}, None),
+    ),
+    ("curl -d a=1 http://h:8000/a", "POST", "/a", {}, "a=1"),
+    ("curl --data 'a b' http://h:8000/a", "POST", "/a", {}, "a b"),
+    (
+        "curl --data-binary @f.csv -H 'content-type: text/csv' http://h:8000/a",
+        *("POST", "/a", {"content-type": "text/csv"}, None),
+    ),
+    ("curl -F upload=@a.bin http://h:8000/a", "POST", "/a", {}, None),
+    ("curl -T a.bin http://h:8000/a", "PUT", "/a", {}, None),
+    ("curl -d '' -X PATCH http://h:8000/it\\'s", "PATCH", "/it's", {}, ""),
+]
+
+
+def test_a_curl_line_is_understood(page: Page, static_site: Site) -> None:
+    port = static_site.listener.getsockname()[1]
+    page.goto(f"http://127.0.0.1:{port}/book/page")
+    understood = page.evaluate(
+        "async lines => lines.map((await import('./assets/curl.js')).parseCurl)",
+        [line for line, *_ in CURLS],
+    )
+    for (line, method, path, headers, body), got in zip(CURLS, understood, strict=True):
+        file = re.search(r"@(\S+)|-T (\S+)", line)
+        seconds = re.search(r"--max-time (\d+)", line)
+        assert got == {
+            "line": line,
+            "method": method,
+            "path": path,
+            "headers": headers,
+            "body": body,
+            "file": (file[1] or file[2]) if file else None,
+            "seconds": int(seconds[1]) if seconds else None,
+        }
 
 
 def leave_by_removal(page: Page) -> None:
@@ -449,9 +556,8 @@ def test_a_static_site_replays_the_recorded_run_and_says_so(
     page: Page, static_site: Site
 ) -> None:
     (panel,) = panels(page, static_site, "poem /poem")
-    expect(panel.locator(".lp-note")).to_have_text(
-        "Replay of a recorded run: start make serve for the live stream."
-    )
+    expect(note(panel)).to_have_text(REPLAY)
+    expect(panel.get_by_label("Path and query")).not_to_be_editable()
     run(panel)
     expect(panel).to_have_attribute("data-state", "done")
     expect(fact(panel, "chunks")).to_have_text("4")
@@ -465,42 +571,388 @@ def test_a_static_site_replays_the_recorded_run_and_says_so(
     )
 
 
-def test_the_panel_of_an_llm_recipe_says_who_answers(
-    page: Page, site: Site, page_errors: list[str]
-) -> None:
+def test_a_recipe_that_needs_a_model_says_who_answers(page: Page, site: Site) -> None:
     who = {"description": "The scripted provider answers."}
-    index = {"recipes": ["llm_answer", "gate"], "provider": who}
+    known = {"answer": recipe("/text", needs=["model"]), "gate": recipe("/text")}
+    index = {"recipes": known, "provider": who}
     page.route("**/live/index.json", lambda route: route.fulfill(json=index))
-    llm, other = panels(page, site, "llm_answer /text", "gate /text")
-    expect(llm.locator(".lp-note")).to_contain_text(who["description"])
-    expect(other.locator(".lp-note")).to_contain_text("Live from this server.")
-    expect(other.locator(".lp-note")).not_to_contain_text(who["description"])
-    assert "404" in page_errors.pop()  # It has no recording.
+    llm, other = panels(page, site, "answer /text", "gate /text")
+    expect(note(llm)).to_contain_text(who["description"])
+    expect(note(other)).to_contain_text("Live from this server.")
+    expect(note(other)).not_to_contain_text(who["description"])
+
+
+def test_a_recipe_that_does_not_run_says_why_and_offers_no_run(
+    page: Page, site: Site
+) -> None:
+    problem = "redis is not running: start it with `redis-server`."
+    site.index["gate"] = recipe("/text", problem=problem, page="live/gate/")
+    (panel,) = panels(page, site, "gate /text")
+    expect(note(panel)).to_contain_text(
+        "This recipe does not run here. redis is not running: "
+        "start it with redis-server."
+    )
+    expect(panel.locator(".lp-page")).to_be_hidden()
+    expect(panel.get_by_role("button")).to_have_count(0)
+    expect(panel.get_by_role("textbox")).to_have_count(0)
+
+
+def test_the_panel_links_to_the_page_of_a_recipe_that_has_one(
+    page: Page, site: Site
+) -> None:
+    site.index["sse_basic"]["page"] = "live/sse_basic/"
+    one, other = panels(page, site, "sse_basic /native", "gate /text")
+    expect(other.get_by_role("link")).to_have_count(0)
+    one.get_by_role("link", name="Open its page").click()
+    expect(page).to_have_url(re.compile(r"/book/live/sse_basic/$"))
 
 
 def test_the_reader_chooses_among_the_recorded_requests(
     page: Page, static_site: Site
 ) -> None:
     (panel,) = panels(page, static_site, "poem /poem")
-    choice = panel.get_by_label("Request")
-    expect(choice).to_have_value("/poem")
-    assert choice.locator("option").all_inner_texts() == ["/poem", "/feed?from=1"]
-    choice.select_option("/feed?from=1")
+    path = panel.get_by_label("Path and query")
+    expect(path).to_have_value("/poem")
+    expect(panel.locator(".lp-choice")).to_contain_text("3 requests")
+    choice = panel.get_by_label("Request", exact=True)
+    options = choice.locator("option").all_inner_texts()
+    assert options == ["GET /poem", "GET /feed?from=1", "GET /clock"]
+    choice.select_option("GET /feed?from=1")
+    expect(path).to_have_value("/feed?from=1")
     run(panel)
     expect(panel.locator("tbody tr")).to_have_text("0.00 s1messagea")
 
 
+def test_the_recording_of_an_endless_stream_says_that_the_stream_goes_on(
+    page: Page, static_site: Site
+) -> None:
+    (panel,) = panels(page, static_site, "poem /clock")
+    expect(panel.locator(".lp-sent")).to_have_text(
+        "With Last-Event-ID: 3. It is stopped after 1 s."
+    )
+    run(panel)
+    expect(panel).to_have_attribute("data-state", "stopped")
+    expect(status(panel)).to_have_text(
+        "The recording stops here, the stream goes on: 2 chunks, 17 bytes in 3 ms."
+    )
+    # What has not ended is not cut off.
+    expect(panel.locator("tbody tr")).to_have_count(1)
+
+
+def test_a_request_goes_out_as_the_index_gives_it(page: Page, site: Site) -> None:
+    line = "curl http://127.0.0.1:8000/events -X PUT -H 'Last-Event-ID: 3' --json 7"
+    headers = {"content-type": "application/json", "last-event-id": "3"}
+    sent = asked("/events", method="PUT", headers=headers, body="7", line=line)
+    site.index["gate"]["requests"] = [sent]
+    (panel,) = panels(page, site, "gate /events")
+    expect(panel.locator(".lp-method")).to_have_text("PUT")
+    expect(panel.locator(".lp-sent")).to_have_text("With Last-Event-ID: 3.")
+    run(panel)
+    site.gate.make(None)
+    expect(panel).to_have_attribute("data-state", "done")
+    request = site.gate.asked[-1]
+    assert request.method == "PUT"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["last-event-id"] == "3"
+    assert site.gate.bodies == [b"7"]
+    expect(panel.locator(".lp-title code")).to_have_text(
+        "PUT /events · Last-Event-ID: 3"
+    )
+
+
+def test_a_file_that_is_no_text_is_left_to_curl(page: Page, site: Site) -> None:
+    line = "curl http://127.0.0.1:8000/text -T picture.png"
+    site.index["gate"]["requests"] = [asked("/text", method="PUT", line=line)]
+    (panel,) = panels(page, site, "gate /text")
+    expect(panel.locator(".lp-sent")).to_have_text("With the file picture.png.")
+    run(panel)
+    expect(status(panel)).to_have_text(
+        "The panel cannot send picture.png, which is no text: use curl."
+    )
+    assert site.gate.asked == []
+
+
+def test_a_header_that_a_browser_withholds_is_named(page: Page, site: Site) -> None:
+    headers = {"Accept-Encoding": "gzip"}
+    site.index["gate"]["requests"] = [asked("/text", headers=headers)]
+    (panel,) = panels(page, site, "gate /text")
+    expect(panel.locator(".lp-sent")).to_contain_text(
+        "A browser lets no page set Accept-Encoding"
+    )
+
+
+def test_a_request_with_a_time_limit_is_stopped_by_the_panel(
+    page: Page, site: Site
+) -> None:
+    site.index["gate"]["requests"] = [asked("/text", seconds=0.5)]
+    (panel,) = panels(page, site, "gate /text")
+    run(panel)
+    site.gate.make("one\n")
+    expect(panel).to_have_attribute("data-state", "stopped")
+    expect(status(panel)).to_have_text(
+        "Stopped after 0.5 s, as --max-time 0.5 does: 1 chunk, 4 bytes. "
+        "The stream had not ended."
+    )
+    assert site.gate.left.wait(5)
+
+
+def test_an_edited_path_is_what_is_asked(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    path = panel.get_by_label("Path and query")
+    path.fill("/text?rows=3")
+    path.press("Enter")
+    site.gate.make("one\n", None)
+    expect(panel).to_have_attribute("data-state", "done")
+    assert site.gate.asked[-1].url.query == "rows=3"
+    expect(panel.locator(".lp-title")).to_contain_text("GET /text?rows=3")
+
+
+COMPLAINTS = {
+    "text": "A path begins with a slash, as in /orders?rows=10.",
+    "/text#x": "A server never sees what follows a #: write it as %23.",
+    "/../plain_text/async/1": "This path leads out of the recipe.",
+}
+
+
+def test_a_path_that_makes_no_sense_gets_a_plain_message(
+    page: Page, site: Site
+) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    path = panel.get_by_label("Path and query")
+    for typed, complaint in COMPLAINTS.items():
+        path.fill(typed)
+        run(panel)
+        expect(status(panel)).to_have_text(complaint)
+        expect(path).to_be_focused()
+        expect(path).to_have_attribute("aria-invalid", "true")
+    assert site.gate.asked == []
+
+
+def test_an_edited_body_is_what_is_sent_if_it_is_json(page: Page, site: Site) -> None:
+    headers = {"Content-Type": "application/json"}
+    sent = asked("/text", method="POST", headers=headers, body='{"rows": 3}')
+    site.index["gate"]["requests"] = [sent]
+    (panel,) = panels(page, site, "gate /text")
+    body = panel.get_by_label("Body of the request")
+    body.fill('{"rows": 3')
+    run(panel)
+    expect(status(panel)).to_contain_text("The body is not valid JSON: ")
+    assert site.gate.asked == []
+    body.fill('{"rows":\n 4}')
+    body.press("Control+Enter")
+    site.gate.make(None)
+    expect(panel).to_have_attribute("data-state", "done")
+    assert site.gate.bodies == [b'{"rows":\n 4}']
+
+
+def test_a_body_with_line_ends_that_a_text_field_has_not_is_sent_as_it_is(
+    page: Page, site: Site
+) -> None:
+    upload = "--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x--\r\n"
+    sent = asked("/text", method="POST", body=upload)
+    site.index["gate"]["requests"] = [sent]
+    (panel,) = panels(page, site, "gate /text")
+    expect(panel.get_by_label("Body of the request")).not_to_be_editable()
+    run(panel)
+    site.gate.make(None)
+    expect(panel).to_have_attribute("data-state", "done")
+    assert site.gate.bodies == [upload.encode()]
+
+
+def test_the_last_run_of_another_request_stays_for_comparison(
+    page: Page, site: Site
+) -> None:
+    site.index["gate"] = recipe("/text", "/events")
+    (panel,) = panels(page, site, "gate /text")
+    before = panel.get_by_role("region", name="Before: GET /text")
+    run(panel)
+    site.gate.make("one\n", None)
+    expect(panel).to_have_attribute("data-state", "done")
+    panel.get_by_label("Request", exact=True).select_option("GET /events")
+    expect(fact(panel, "bytes")).to_have_text("4")  # still there
+    for _ in range(2):  # Running the same again leaves the other in its place.
+        run(panel)
+        site.gate.make("data: a\n\n", None)
+        expect(panel).to_have_attribute("data-state", "done")
+        expect(panel.locator(".lp-figure")).to_have_count(2)
+        expect(fact(before, "bytes")).to_have_text("4")
+        expect(fact(panel, "bytes").first).to_have_text("9")
+    expect(fact(before, "events")).to_be_hidden()
+    panel.get_by_label("Path and query").fill("/events?x=1")
+    run(panel)
+    site.gate.make(None)
+    expect(panel).to_have_attribute("data-state", "done")
+    expect(panel.locator(".lp-figure")).to_have_count(2)
+    expect(panel.get_by_role("region", name="Before: GET /events")).to_be_visible()
+
+
+RUNS = [(100, 400, True), (1, 400, False)]  # ms of two runs, and whether together
+
+
+@pytest.mark.parametrize(("one", "other", "together"), RUNS)
+def test_two_runs_are_drawn_on_one_time_scale_unless_one_would_vanish(
+    page: Page, static_site: Site, one: int, other: int, together: bool
+) -> None:
+    head = "HTTP/1.1 200 OK\ncontent-type: text/plain\n"
+    static_site.transcripts["pair"] = "".join(
+        f"$ curl http://127.0.0.1:8000/{ms}\n{head}\n"
+        f"{ms / 1000:.3f} s, 2 bytes\n  x\n{ms / 1000:.3f} s, end: x\n"
+        for ms in (one, other)
+    )
+    (panel,) = panels(page, static_site, f"pair /{one}")
+    axes = panel.locator(".lp-timeline text:last-child")
+    run(panel)
+    expect(axes).to_have_text([f"{one} ms"])
+    panel.get_by_label("Request", exact=True).select_option(f"GET /{other}")
+    run(panel)
+    expect(panel).to_have_attribute("data-state", "done")
+    expected = other if together else one
+    expect(axes).to_have_text([f"{other} ms", f"{expected} ms"])
+
+
+def token(text: str) -> str:
+    return f"event: token\ndata: {json.dumps({'text': text})}\n\n"
+
+
+def test_the_answer_of_a_token_stream_grows_as_text(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "gate /events")
+    answer = panel.get_by_role("region", name="Answer")
+    run(panel)
+    site.gate.make("event: start\ndata: {}\n\n")
+    expect(panel.get_by_role("button", name="events")).to_be_visible()
+    expect(panel.get_by_role("button", name="text")).to_be_hidden()
+    grown = ""
+    for piece in ("Tea", " is\n", "<b>hot</b>"):
+        grown += piece
+        site.gate.make(token(piece))
+        expect(answer).to_have_text(grown)
+        assert site.gate.left.is_set() is False
+    site.gate.make('event: failed\ndata: {"text": "no"}\n\n', None)
+    expect(status(panel)).to_contain_text("The last event was failed.")
+    expect(answer).to_have_text(grown)
+    panel.get_by_role("button", name="events").click()
+    expect(panel.locator("tbody tr")).to_have_count(5)
+    expect(answer).to_be_hidden()
+
+
+def test_a_stream_of_other_events_has_no_text_after_one_of_tokens(
+    page: Page, site: Site
+) -> None:
+    (panel,) = panels(page, site, "gate /events")
+    run(panel)
+    site.gate.make(token("Tea"), None)
+    expect(panel.get_by_role("region", name="Answer")).to_have_text("Tea")
+    expect(panel).to_have_attribute("data-state", "done")
+    panel.get_by_label("Path and query").fill("/events?other")
+    run(panel)
+    site.gate.make("data: a\n\n", None)
+    expect(panel.locator("tbody tr")).to_have_count(1)
+    expect(panel.locator("tbody tr")).to_be_visible()
+    expect(panel.get_by_role("button", name="text")).to_be_hidden()
+
+
+def test_an_event_named_token_without_a_text_is_only_an_event(
+    page: Page, site: Site
+) -> None:
+    (panel,) = panels(page, site, "gate /events")
+    run(panel)
+    for data in ("Tea", "null", '{"text": 1}'):
+        site.gate.make(f"event: token\ndata: {data}\n\n")
+    site.gate.make(None)
+    expect(panel.locator("tbody tr")).to_have_count(3)
+    expect(panel.get_by_role("button", name="text")).to_be_hidden()
+
+
+def test_the_view_that_a_reader_chose_is_kept(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "gate /events")
+    run(panel)
+    site.gate.make("data: a\n\n", None)
+    expect(panel).to_have_attribute("data-state", "done")
+    panel.get_by_role("button", name="raw").click()
+    run(panel)
+    site.gate.make(token("Tea"), None)
+    expect(panel).to_have_attribute("data-state", "done")
+    expect(panel.get_by_role("button", name="text")).to_be_visible()
+    expect(panel).to_have_attribute("data-view", "raw")
+
+
+def test_an_event_that_never_ends_is_given_up(page: Page, site: Site) -> None:
+    (panel,) = panels(page, site, "gate /events")
+    run(panel)
+    for _ in range(5):
+        site.gate.make("data: " + "x" * 999_999)
+    expect(status(panel)).to_have_text(
+        "One event has more than 4,000,000 characters and no end. The panel gives up."
+    )
+    expect(panel).to_have_attribute("data-state", "failed")
+    assert site.gate.left.wait(5)
+
+
+def test_every_chunk_of_one_moment_is_drawn(page: Page, static_site: Site) -> None:
+    chunk = "0.001 s, 9 bytes\n  data: x\n  \n"
+    head = "HTTP/1.1 200 OK\ncontent-type: text/event-stream\n"
+    static_site.transcripts["burst"] = (
+        f"$ curl http://127.0.0.1:8000/\n{head}\n{chunk * 500}1.000 s, end: x\n"
+    )
+    (panel,) = panels(page, static_site, "burst /")
+    run(panel)
+    expect(panel).to_have_attribute("data-state", "done")
+    timeline = panel.locator(".lp-timeline")
+    expect(timeline).to_have_attribute("data-bars", "500")
+    expect(timeline.locator("text").first).to_contain_text("a square is a chunk")
+    assert squares(panel) == 500
+    assert_inside(panel)
+    name = re.compile(r"Timeline: 500 chunks in 1 s")
+    expect(panel.get_by_role("img")).to_have_accessible_name(name)
+
+
+def test_chunks_that_come_at_the_end_are_piled_up_before_it(
+    page: Page, static_site: Site
+) -> None:
+    chunk = "1.000 s, 2 bytes\n  x\n"
+    static_site.transcripts["held"] = (
+        "$ curl http://127.0.0.1:8000/\nHTTP/1.1 200 OK\n\n"
+        f"{chunk * 900}1.000 s, end: x\n"
+    )
+    (panel,) = panels(page, static_site, "held /")
+    run(panel)
+    expect(panel).to_have_attribute("data-state", "done")
+    assert squares(panel) == 900
+    assert_inside(panel)
+
+
+def assert_inside(panel: Locator) -> None:
+    """Check that no bar leaves the plot, which is 64 px high."""
+    x, width, height, all_of_it = panel.locator(".lp-bars").evaluate(
+        """bars => {
+          const { x, width, height } = bars.getBBox();
+          return [x, width, height, bars.ownerSVGElement.clientWidth];
+        }"""
+    )
+    assert height <= 64
+    assert x >= 0
+    assert x + width <= all_of_it
+
+
+def squares(panel: Locator) -> int:
+    """Count the squares of the piles: the dashes of their strokes."""
+    bars = panel.locator(".lp-bars")
+    side, gap = map(int, (bars.get_attribute("stroke-dasharray") or "").split())
+    piles = re.findall(r"M[\d.]+ \d+v-(\d+)", bars.get_attribute("d") or "")
+    return sum((int(pile) + gap) // (side + gap) for pile in piles)
+
+
 def test_a_single_request_leaves_nothing_to_choose(page: Page, site: Site) -> None:
     (panel,) = panels(page, site, "gate /text")
-    expect(panel.get_by_label("Request")).to_be_hidden()
-    expect(panel.locator(".lp-path")).to_have_text("/text")
+    expect(panel.get_by_label("Request", exact=True)).to_be_hidden()
+    expect(panel.get_by_label("Path and query")).to_have_value("/text")
 
 
 def test_without_server_and_recording_the_panel_says_what_to_do(
     page: Page, static_site: Site
 ) -> None:
     (panel,) = panels(page, static_site, "unknown /")
-    expect(panel.locator(".lp-note")).to_have_text(
+    expect(note(panel)).to_have_text(
         "There is no server here and no recorded run: "
         "start make serve for the live stream."
     )
@@ -551,6 +1003,10 @@ def test_thousands_of_chunks_and_events_leave_a_small_page(
     expect(fact(panel, "events")).to_have_text("20,000")
     assert panel.locator("tbody tr").count() <= 500
     assert len(panel.locator(".lp-bars").get_attribute("d") or "") < 10_000
+    assert squares(panel) == 2500
+    expect(panel.locator(".lp-timeline text").first).to_contain_text(
+        "a square is 8 chunks"
+    )
 
 
 def test_two_panels_do_not_disturb_each_other(page: Page, site: Site) -> None:
@@ -568,7 +1024,16 @@ def test_two_panels_do_not_disturb_each_other(page: Page, site: Site) -> None:
 def test_nothing_is_wider_than_the_screen(page: Page, site: Site, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     long = "/events?" + "name=value&" * 30
+    headers = {"X-Long": "x" * 200}
+    many = [asked(f"/events?{x}", headers=headers, body=long) for x in range(3)]
+    site.index["gate"] = recipe(requests=many, page="live/gate/")
     (panel,) = panels(page, site, f"gate {long}")
+    for request in many[:2]:
+        panel.get_by_label("Request", exact=True).select_option(
+            f"GET {request['path']}"
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    panel.get_by_label("Request", exact=True).select_option(f"GET {long}")
     run(panel)
     site.gate.make(f"event: {'e' * 30}\ndata: {'long ' * 99}{'x' * 999}\n\n", None)
     expect(panel.locator("tbody tr")).to_have_count(1)
@@ -582,6 +1047,7 @@ def test_the_colours_follow_the_theme(page: Page, static_site: Site) -> None:
     run(panel)
     expect(panel).to_have_attribute("data-state", "done")
     colours = """panel => [[".lp-bars", "stroke"], [".lp-timeline text", "fill"],
+      [".lp-field", "backgroundColor"], [".lp-path", "color"],
       [".lp-text", "backgroundColor"], [".lp-text", "color"], [".lp-stop", "color"]]
       .map(([part, name]) => getComputedStyle(panel.querySelector(part))[name])"""
     light = panel.evaluate(colours)

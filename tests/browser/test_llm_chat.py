@@ -129,6 +129,76 @@ def test_the_conversation_outlives_a_reload_until_it_is_cleared(
     expect(page.locator("article")).to_have_count(0)
 
 
+def remember(page: Page, turns: list[dict[str, str]]) -> None:
+    """Let the page find this conversation, and nothing else, in its memory."""
+    page.evaluate("turns => localStorage.setItem(KEY, JSON.stringify(turns))", turns)
+    page.reload()
+
+
+def test_a_long_conversation_is_sent_as_far_back_as_a_small_model_takes(
+    server: Server, page: Page
+) -> None:
+    asked = answer_with(page, play("ok"))
+    page.goto(server.url)
+    turns = [
+        {"role": role, "content": f"{number:03} " + "x" * 496}
+        for number in range(200)
+        for role in ("user", "assistant")
+    ]
+    remember(page, turns)
+    expect(say(page, "And coffee?")).to_have_text("Tea is hot because the water was.")
+    sent = asked[0]["messages"]
+    assert sent[-1] == {"role": "user", "content": "And coffee?"}
+    assert sent[:-1] == turns[-len(sent) + 1 :]
+    assert sent[0]["role"] == "user"
+    assert 5000 < sum(len(message["content"]) for message in sent) <= 6000
+
+
+def test_of_many_short_messages_it_sends_as_many_as_the_server_takes(
+    server: Server, page: Page
+) -> None:
+    asked = answer_with(page, play("ok"))
+    page.goto(server.url)
+    remember(page, [{"role": "user", "content": f"{n}"} for n in range(200)])
+    expect(say(page, "Last?")).to_have_text("Tea is hot because the water was.")
+    assert [m["content"] for m in asked[0]["messages"]] == [
+        *(f"{n}" for n in range(151, 200)),
+        "Last?",
+    ]
+
+
+def test_size_is_counted_in_bytes_and_the_question_is_always_sent(
+    server: Server, page: Page
+) -> None:
+    asked = answer_with(page, play("ok"))
+    page.goto(server.url)
+    remember(page, [{"role": "user", "content": "茶" * 1900}])
+    say(page, "Why?")
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+    assert [len(m["content"]) for m in asked[0]["messages"]] == [1900, 4]
+    say(page, "茶" * 4000)
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+    assert [len(m["content"]) for m in asked[1]["messages"]] == [4000]
+
+
+def test_no_emoji_is_cut_in_half(server: Server, page: Page) -> None:
+    asked = answer_with(page, play("ok"))
+    page.goto(server.url)
+    text = "a" + "🫖" * 7999
+    remember(page, [{"role": "user", "content": text + "🫖"}])
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+    assert asked[0]["messages"] == [{"role": "user", "content": text}]
+    page.evaluate(
+        """() => {
+          turns = [{ role: "user", content: "a\\ud83d" }];
+          return answer();
+        }"""
+    )
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+    assert asked[1]["messages"] == [{"role": "user", "content": "a\ufffd"}]
+
+
 def test_regenerate_asks_the_last_question_again(server: Server, page: Page) -> None:
     asked = answer_with(page, play("ok"))
     page.goto(server.url)

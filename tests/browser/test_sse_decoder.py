@@ -163,3 +163,42 @@ def test_the_work_grows_in_step_with_the_stream(decoder: Page) -> None:
         }"""
     )
     assert length == 1_000_000
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["x", "data: x\n", "retry: 1\n", ":"],
+    ids=["line", "data", "retry", "word"],
+)
+def test_an_event_that_never_ends_is_given_up(decoder: Page, piece: str) -> None:
+    got = decoder.evaluate(
+        """async (piece) => {
+          const { LONGEST, SSEDecoder } = await import("/sse.js");
+          const decoder = new SSEDecoder();
+          const push = (text) => decoder.push(new TextEncoder().encode(text)).length;
+          const before = [push("data: a\\n\\n"), decoder.tooLong];
+          const block = piece.repeat(100_000);
+          for (let size = 0; size <= 2 * LONGEST; size += block.length) push(block);
+          const after = [decoder.tooLong, push("\\n\\ndata: b\\n\\n")];
+          return [...before, ...after, decoder.end()];
+        }""",
+        piece,
+    )
+    assert got == [1, False, True, 0, ""]
+
+
+def test_an_event_is_as_long_as_the_limit_and_the_next_one_too(decoder: Page) -> None:
+    # The limit is one event's: what has ended is forgotten.
+    sizes = decoder.evaluate(
+        """async () => {
+          const { LONGEST, SSEDecoder } = await import("/sse.js");
+          const decoder = new SSEDecoder();
+          const text = `data:${"x".repeat(LONGEST - 10)}`;
+          const got = [];
+          for (const piece of [text, "\\n\\n", text, "\\n\\n"]) {
+            got.push(...decoder.push(new TextEncoder().encode(piece)));
+          }
+          return got.map((event) => event.data.length - LONGEST);
+        }"""
+    )
+    assert sizes == [-10, -10]

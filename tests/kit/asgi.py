@@ -11,6 +11,8 @@ The contract, modelled on uvicorn (ASGI HTTP `spec_version` 2.3):
   second; every later `send` returns at once and what it carries is lost. An app that
   goes on to send more than `FROZEN` messages never gives way, so it would freeze a
   server: the driver ends it with `Frozen`.
+* A client may leave before anything is sent: `leave_after` is called in a thread as the
+  request begins, and when it returns, the client leaves.
 * When the server gives up the request (`cancel_at`; uvicorn does it when the time of
   `--timeout-graceful-shutdown` is over), its task is cancelled, stalled or not.
 * A stalled client leaves only after `TURNS` turns of the event loop, by which time
@@ -38,7 +40,7 @@ is noted before `returned` is its work.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,6 +98,7 @@ def drive(
     stall_at: int | None = None,
     disconnect_at: int | None = None,
     cancel_at: int | None = None,
+    leave_after: Callable[[], object] | None = None,
     also: str | None = None,
     also_at: int = 1,
 ) -> Run:
@@ -116,6 +119,7 @@ def drive(
     }
     due = {what: n for what, n in moments.items() if n is not None}
     request = _Request(app, target, method, headers or {}, body, due, also or "")
+    request.leave_after = leave_after
     _journal.clear()
     collecting = gc.isenabled()
     gc.disable()
@@ -139,6 +143,11 @@ async def _drive(request: "_Request") -> None:
         asyncio.TaskGroup() as request.group,
     ):
         request.task = request.group.create_task(request.serve())
+        if request.leave_after:
+            await asyncio.to_thread(request.leave_after)
+            if request.task.done():
+                raise AssertionError(f"never came to leave: {request.run.journal}")
+            request.leave()
 
 
 @dataclass
@@ -152,6 +161,7 @@ class _Request:
     body: bytes = b""
     due: dict[str, int] = field(default_factory=dict)  # what is to happen, and when
     second: str = ""
+    leave_after: Callable[[], object] | None = None
     prefix: str = ""
     state: dict[str, Any] = field(default_factory=dict)
 
@@ -238,13 +248,16 @@ class _Request:
             other.state, other.group, self.run.also = self.state, self.group, other.run
             other.task = self.group.create_task(other.serve())
         if self.now("disconnect", number):
-            self.note("disconnect")
-            self.left = True
-            self.over.set()
-            self.writable.set()
+            self.leave()
         if self.now("cancel", number):
             self.note("cancel")
             self.task.cancel()
+
+    def leave(self) -> None:
+        self.note("disconnect")
+        self.left = True
+        self.over.set()
+        self.writable.set()
 
     def now(self, what: str, number: int) -> bool:
         return self.due.get(what) == number and self.due.pop(what) == number

@@ -7,9 +7,9 @@
         # Leaving the block closes the socket in mid-stream, as a browser tab does.
         server.expect("disconnected")
 
-A server takes seconds for its imports: start it in a fixture for the whole module, or
-with `warm=True`, which forks it from a process that has made them. Give a test that
-starts one a `pytest.mark.timeout` of more than `START`.
+`uvicorn` is forked from a process that has made its imports (tests/kit/warm.py). Any
+other server takes seconds for them: start it in a fixture for the whole module. Give a
+test that starts a server a `pytest.mark.timeout` of more than `START`.
 """
 
 import os
@@ -208,14 +208,15 @@ def uvicorn(
     *options: str,
     cwd: Path = ROOT,
     env: Mapping[str, str] | None = None,
-    warm: bool = False,
+    warm: bool = True,
 ) -> AbstractContextManager[Server]:
     """Serve `module:app` with uvicorn on a free port.
 
-    With `warm` it starts in a fraction of the time; not for `--workers` or `--reload`,
-    which start interpreters of their own.
+    It is forked from a process that has made the imports, which takes a fraction of
+    the time, unless an option asks for interpreters of its own.
     """
     port = free_port()
+    warm = warm and not {"--workers", "--reload"} & set(options)
     # Unbuffered, so that what the app prints is in the output at once.
     argv = [sys.executable, "-u", "-m", "uvicorn", app, "--port", str(port), *options]
     return serve(argv, port, cwd=cwd, env=env, warm=warm)

@@ -146,6 +146,39 @@ def test_a_client_can_leave_before_the_first_chunk() -> None:
     assert run.before("disconnect") == ["start 200"]
 
 
+def test_a_client_can_leave_before_the_head() -> None:
+    asked = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        note((await receive())["type"])
+        asked.set()
+        note((await receive())["type"])
+        await PlainTextResponse("too late")(scope, receive, send)
+
+    run = drive(app, "/", leave_after=lambda: asked.wait(5))
+    assert run.journal == [
+        "http.request",
+        "disconnect",
+        "http.disconnect",
+        "returned",
+    ]
+    assert (run.status, run.lost) == (0, 2)
+
+
+def test_a_client_that_was_to_leave_after_the_answer_fails_the_test() -> None:
+    over = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await PlainTextResponse("all of it")(scope, receive, send)
+        asyncio.get_running_loop().call_soon(over.set)
+
+    with pytest.raises(ExceptionGroup) as error:
+        drive(app, "/", leave_after=lambda: over.wait(5))
+    assert "never came to leave" in str(error.value.exceptions[0])
+
+
 def test_a_client_that_was_to_leave_but_got_everything_fails_the_test() -> None:
     with pytest.raises(AssertionError, match=r"never came to .*'disconnect': 9"):
         drive(plain, "/", disconnect_at=9)

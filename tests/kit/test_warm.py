@@ -64,7 +64,7 @@ def about(server: Server) -> dict[str, Any]:
 def test_a_warm_server_is_a_process_of_its_own_in_a_group_of_its_own(
     shop: Path,
 ) -> None:
-    with uvicorn("shop:app", cwd=shop, warm=True) as server:
+    with uvicorn("shop:app", cwd=shop) as server:
         process = psutil.Process(server.process.pid)
         assert isinstance(server.process, warm.Warm)
         assert os.getpgid(process.pid) == process.pid
@@ -81,9 +81,9 @@ def test_a_warm_server_has_its_own_folder_and_only_the_given_environment(
     monkeypatch.setenv("TEA", "green")
     monkeypatch.delenv("HOME", raising=False)
     env = {"POT": "big"}
-    with uvicorn("shop:app", cwd=shop, env=env) as server:
+    with uvicorn("shop:app", cwd=shop, env=env, warm=False) as server:
         cold = about(server)
-    with uvicorn("shop:app", cwd=shop, env=env, warm=True) as server:
+    with uvicorn("shop:app", cwd=shop, env=env) as server:
         told = about(server)
     assert told["path"] == cold["path"]
     assert (told["argv"], told["cwd"]) == ("shop:app", str(shop))
@@ -94,7 +94,7 @@ def test_a_warm_server_has_its_own_folder_and_only_the_given_environment(
 def test_before_a_warm_server_nothing_was_imported_that_could_change_it(
     shop: Path,
 ) -> None:
-    with uvicorn("shop:app", cwd=shop, warm=True) as server:
+    with uvicorn("shop:app", cwd=shop) as server:
         told = about(server)
     assert {"fastapi", "openai", "httpx2"} <= set(told["modules"])
     assert not {"tests", "cookbook", "pytest", "sse_starlette"} & set(told["modules"])
@@ -102,7 +102,7 @@ def test_before_a_warm_server_nothing_was_imported_that_could_change_it(
 
 
 def test_what_a_warm_server_prints_is_in_its_output_at_once(shop: Path) -> None:
-    with uvicorn("shop:app", cwd=shop, warm=True) as server:
+    with uvicorn("shop:app", cwd=shop) as server:
         server.expect("the kettle is on")
         server.expect("Uvicorn running")
 
@@ -110,8 +110,7 @@ def test_what_a_warm_server_prints_is_in_its_output_at_once(shop: Path) -> None:
 def test_many_warm_servers_run_side_by_side(shop: Path) -> None:
     with ExitStack() as stack:
         started = [
-            stack.enter_context(uvicorn("shop:app", cwd=shop, warm=True))
-            for _ in range(10)
+            stack.enter_context(uvicorn("shop:app", cwd=shop)) for _ in range(10)
         ]
         assert [about(server)["argv"] for server in started] == ["shop:app"] * 10
     assert {server.process.poll() for server in started} == {-signal.SIGTERM}
@@ -124,13 +123,13 @@ def test_a_warm_server_that_cannot_start_is_an_error_with_its_traceback(
         pytest.raises(
             AssertionError, match=r"ended with 1:(.|\n)*No module named 'no'"
         ),
-        uvicorn("no.such:app", cwd=shop, warm=True),
+        uvicorn("no.such:app", cwd=shop),
     ):
         pass
 
 
 def test_a_warm_server_that_is_killed_says_so(shop: Path) -> None:
-    with uvicorn("shop:app", cwd=shop, warm=True) as server:
+    with uvicorn("shop:app", cwd=shop) as server:
         assert server.process.poll() is None
         server.signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
@@ -139,16 +138,24 @@ def test_a_warm_server_that_is_killed_says_so(shop: Path) -> None:
 
 def test_a_variable_for_the_interpreter_needs_a_cold_start(shop: Path) -> None:
     env = {"PYTHONUTF8": "1"}
-    with uvicorn("shop:app", cwd=shop, env=env, warm=True) as server:
+    with uvicorn("shop:app", cwd=shop, env=env) as server:
         assert isinstance(server.process, subprocess.Popen)
         assert about(server)["env"]["PYTHONUTF8"] == "1"
+
+
+@pytest.mark.parametrize("options", [["--workers", "1"], ["--reload"]])
+def test_an_option_that_starts_interpreters_needs_a_cold_start(
+    shop: Path, options: list[str]
+) -> None:
+    with uvicorn("shop:app", *options, cwd=shop) as server:
+        assert isinstance(server.process, subprocess.Popen)
 
 
 @pytest.mark.parametrize("end", ["", "import os, signal; os.kill(os.getpid(), 9)"])
 def test_the_process_that_waits_ends_with_the_tests(end: str) -> None:
     code = f"""
 from tests.kit import servers
-with servers.uvicorn("recipes.plain_text:app", warm=True) as server:
+with servers.uvicorn("recipes.plain_text:app") as server:
     import json, psutil
     print(json.dumps([p.pid for p in psutil.Process().children()]), flush=True)
 {end}

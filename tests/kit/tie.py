@@ -7,19 +7,18 @@ line for each thing that is missing, saying what to do about it.
 import ast
 import io
 import json
-import os
 import re
-import subprocess
 import sys
 import tokenize
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib.util import find_spec
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cookbook import catalog, generated
 from cookbook.curl import request
+from tests.kit import alone
 
 Check = Callable[[Path], Iterator[str]]
 
@@ -39,12 +38,22 @@ COMMANDS = {
     "cookbook list",
     "cookbook llm",
     "cookbook llm --scripted",
+    "cookbook llm --scripted docs/clients/llm_chat_stalls.toml",
+    "cookbook llm --scripted docs/learn/tea.toml",
+    "python -m cookbook.notebook open",
     "source .venv/bin/activate",
 }
 
 
 # Addresses of the provider on this machine, which tests/llm asks for.
-PROVIDER = {"/scripted/requests", "/scripted/go", "/v1/chat/completions", "/v1/models"}
+PROVIDER = {"/scripted/record", "/scripted/requests", "/scripted/go"}
+PROVIDER |= {"/v1/chat/completions", "/v1/models"}
+
+
+@cache
+def parsed(text: str) -> ast.Module:
+    """Parse a module, each text once."""
+    return ast.parse(text)
 
 
 def stems(root: Path, pattern: str) -> set[str]:
@@ -57,7 +66,7 @@ def recipes_of(notebook: Path) -> set[str]:
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
     found: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
+    for node in ast.walk(parsed(code)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -238,7 +247,7 @@ def code_lines(text: str) -> int:
 
     Not counted: blank lines, comments, docstrings, marks of sections, and imports.
     """
-    tree = ast.parse(text)
+    tree = parsed(text)
     skipped: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -272,7 +281,7 @@ def a_recipe_keeps_to_its_size(root: Path) -> Iterator[str]:
         if len(START.findall(text)) > SECTIONS:
             yield f"{name} has more than {SECTIONS} sections"
         marks = [n for n, x in enumerate(text.splitlines(), 1) if "--8<-- [" in x]
-        for node in ast.parse(text).body:
+        for node in parsed(text).body:
             end = node.end_lineno or node.lineno
             if any(node.lineno < mark <= end for mark in marks):
                 yield f"{name}:{node.lineno} is cut by a section mark"
@@ -319,14 +328,14 @@ def dense(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def a_line_does_one_thing(root: Path) -> Iterator[str]:
     """A recipe and a pitfall can be read aloud, top to bottom, without going back."""
     for path in [*catalog.sources(root), *catalog.pitfall_sources(root)]:
-        for line, advice in dense(ast.parse(path.read_text("utf-8"))):
+        for line, advice in dense(parsed(path.read_text("utf-8"))):
             yield f"{path.relative_to(root)}:{line} does several things: {advice}"
 
 
 def imports(path: Path) -> set[str]:
     """Name the top-level packages that a file imports."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parsed(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -356,52 +365,10 @@ def a_recipe_stands_alone(root: Path) -> Iterator[str]:
             yield f"{name} {fault} {package}"
 
 
-# Every key is taken away, and a socket, a connection or a thread ends the import. The
-# packages are imported once; each recipe is then imported in a process forked off.
-GUARDED = """
-import importlib, os, sys, threading
-def hook(event, args):
-    if event.startswith("socket.") and event != "socket.gethostname":
-        raise SystemExit(f"opens a socket ({event})")
-def start(thread):
-    raise SystemExit("starts a thread")
-packages, *slugs = sys.argv[1:]
-for package in packages.split():
-    importlib.import_module(package)
-for slug in slugs:
-    child = os.fork()
-    if child:
-        os.waitpid(child, 0)
-        continue
-    sys.addaudithook(hook)
-    threading.Thread.start = start
-    try:
-        importlib.import_module(f"recipes.{slug}")
-    except BaseException as error:
-        kind = "" if isinstance(error, SystemExit) else f"{type(error).__name__}: "
-        print(f"{slug} {kind}{error}", flush=True)
-    os._exit(0)
-"""
-
-
 def importing_does_nothing(root: Path) -> Iterator[str]:
     """Importing a recipe opens no socket, starts no thread and needs no key."""
-    if not hasattr(os, "fork"):
-        return  # Windows; the recipes are the same files there.
-    keep = {"PATH", "HOME", "LANG"}
-    bare = {key: value for key, value in os.environ.items() if key in keep}
-    files = catalog.sources(root)
-    packages = set().union(*(imports(path) for path in files)) - OURS
-    present = sorted(name for name in packages if find_spec(name))
-    command = [sys.executable, "-c", GUARDED, " ".join(["asyncio", *present])]
-    command += [path.stem for path in files]
-    done = subprocess.run(
-        command, cwd=root, env=bare, capture_output=True, text=True, timeout=60
-    )
-    if done.returncode:
-        yield f"the packages of the recipes cannot be imported: {done.stderr[-200:]!r}"
-    for line in done.stdout.splitlines():
-        slug, _, reason = line.partition(" ")
+    slugs = [path.stem for path in catalog.sources(root)]
+    for slug, reason in alone.faults(root, slugs).items():
         yield f"recipes/{slug}.py cannot be imported alone: {reason}"
 
 
@@ -452,7 +419,8 @@ def a_page_says_what_its_recipe_says(root: Path) -> Iterator[str]:
         if f"\n# {title}\n" not in text:
             yield f"{name}: its heading is not {title!r}, as its front matter says"
         needed = FASTAPI.search(str(catalog.metadata(source)))
-        if needed and f"FastAPI {needed[1]}" not in text:
+        ways = (f"FastAPI {needed[1]}", f"fastapi>={needed[1]}") if needed else ()
+        if needed and not any(way in text for way in ways):
             yield f"{name} does not say that it needs FastAPI {needed[1]}"
 
 

@@ -2,11 +2,14 @@
 
 import asyncio
 import importlib.util
+import json
 import platform
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import httpx2
 import psutil
@@ -17,7 +20,9 @@ from openai.types.chat import ChatCompletionMessageParam
 from openai.types.responses import ResponseCompletedEvent
 
 from cookbook.llm import local
+from tests.kit import servers
 from tests.kit.servers import need
+from tests.llm.processes import assert_gone, child_of, has_mapped, ports_of, until
 
 QUESTION = "Name three sorts of tea."
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
@@ -275,25 +280,96 @@ def test_a_port_that_is_taken_is_an_error_that_says_so(model: local.Local) -> No
         pass
 
 
-def test_it_ends_when_its_parent_is_killed(model: local.Local) -> None:
-    code = (
-        "from cookbook.llm import local\n"
-        "with local.running() as model:\n"
-        "    print(model.process.pid, flush=True)\n"
-        "    input()\n"
-    )
-    assert model.process.poll() is None  # the need for a model is checked by now
+# What a parent does that is killed: it says where the model is, then it waits.
+PARENT = """
+from cookbook.llm import local
+
+with local.running() as model:
+    print(model.url, flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def parent() -> Iterator[subprocess.Popen[str]]:
+    """Start a process that serves the model, to be killed."""
+    if reason := local.available():
+        need("the local model", reason)
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", PARENT],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    ) as parent:
-        assert parent.stdout
-        child = psutil.Process(int(parent.stdout.readline()))
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def found() -> Iterator[list[psutil.Process]]:
+    """Collect the models that a test has found, and leave none of them behind."""
+    processes: list[psutil.Process] = []
+    yield processes
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(lambda _: True, id="as soon as it exists"),
+        pytest.param(has_mapped("xllamacpp.abi3.so"), id="while it imports"),
+        pytest.param(has_mapped(".gguf"), id="while it reads the weights"),
+        pytest.param(
+            lambda child: bool(ports_of(child)), id="when it begins to listen"
+        ),
+    ],
+)
+def test_it_ends_when_its_parent_is_killed_while_it_loads(
+    moment: Callable[[psutil.Process], bool],
+    parent: subprocess.Popen[str],
+    found: list[psutil.Process],
+) -> None:
+    child = child_of(parent)
+    found.append(child)
+    until(lambda: moment(child))
+    parent.kill()
+    assert_gone(child)
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["idle", "streaming"])
+def test_it_ends_when_its_parent_is_killed_while_it_is(
+    streams: bool, parent: subprocess.Popen[str], found: list[psutil.Process]
+) -> None:
+    assert parent.stdout
+    port = int(parent.stdout.readline().rpartition(":")[2])
+    child = child_of(parent)
+    found.append(child)
+    assert ports_of(child) == [port]
+    body = {"messages": MESSAGES, "stream": True, "max_tokens": 4000, **ENDLESS}
+    with socket.create_connection((local.HOST, port), servers.WAIT) as client:
+        if streams:
+            # It reads the head and the first bytes, then nothing more.
+            client.sendall(post(json.dumps(body)))
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
         parent.kill()
-        gone, alive = psutil.wait_procs([child], timeout=5)
-    assert (gone, alive) == ([child], [])
+        assert_gone(child)
+    # The port is free for the next one.
+    socket.create_server((local.HOST, port)).close()
+
+
+def post(body: str) -> bytes:
+    """Write a request for a chat completion."""
+    head = [
+        "POST /v1/chat/completions HTTP/1.1",
+        f"Host: {local.HOST}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    return "\r\n".join([*head, "", body]).encode()
 
 
 def test_what_is_missing_is_told_with_what_to_do(

@@ -3,11 +3,12 @@
 import asyncio
 import http.client
 import json
+import re
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -874,11 +875,69 @@ def test_the_record_can_be_read_and_reset_over_http(provider: Provider) -> None:
         "tokens_made": len(said("ok")),
         "hung_up_after": None,
         "finished": True,
+        "ended": "complete",
     }
     assert call(provider, "DELETE", "/scripted/requests") == (200, [])
     assert call(provider, "GET", "/scripted/requests") == (200, [])
     with raw(provider, "ok") as answer:
         assert b'"chatcmpl-1"' in answer.rest()
+
+
+def record(provider: Provider) -> str:
+    """Read the record as people do, over HTTP."""
+    client = http.client.HTTPConnection(provider.url[7:], timeout=scripted.WAIT)
+    client.request("GET", "/scripted/record")
+    response = client.getresponse()
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    try:
+        return response.read().decode()
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "ended"),
+    [
+        ("ok", "complete"),
+        ("unauthorized", "refused with status 401"),
+        ("overloaded-midstream", "broken off: error"),
+        ("truncated", "broken off: truncate"),
+        ("half-event", "broken off: half-event"),
+        ("reset", "broken off: reset"),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_the_record_says_how_an_answer_ended(
+    provider: Provider, name: str, ended: str, stream: bool
+) -> None:
+    with suppress(EOFError, ConnectionResetError), raw(provider, name, stream=stream):
+        assert provider.wait(1).ended == ended
+    row = re.split("  +", record(provider).splitlines()[1])
+    assert (row[1], row[-2]) == (ended, "yes" if stream else "no")
+
+
+def test_the_record_is_a_table_that_also_shows_who_left_and_who_is_still_there(
+    provider: Provider,
+) -> None:
+    assert record(provider).split() == [
+        *("request", "ended", "tokens", "model", "scenario", "stream", "path")
+    ]
+    with raw(provider, "gated") as answer:
+        answer.chunk()
+    provider.wait(1)
+    with raw(provider, "tea\x1b[31m\n" + "x" * 80) as answer:
+        answer.rest()
+    provider.wait(2)
+    with raw(provider, "stall-after-first"):
+        provider.wait(3, has_made(1))
+        rows = record(provider).splitlines()
+    path = "/v1/chat/completions"
+    assert [re.split("  +", row) for row in rows[1:]] == [
+        ["1", "closed by the client", "0", "gated", "gated", "yes", path],
+        ["2", "complete", "8", "tea�[31m�" + "x" * 31, "ok", "yes", path],
+        ["3", "still open", "1", *["stall-after-first"] * 2, "yes", path],
+    ]
+    assert len({row.index("yes") for row in rows[1:]}) == 1
 
 
 def test_the_gate_can_be_opened_over_http(provider: Provider) -> None:
@@ -1006,7 +1065,7 @@ def test_ctrl_c_ends_it_with_streams_open() -> None:
     code = (
         "import socket, sys; from cookbook.llm import scripted\n"
         "listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
-        "scripted.run(listener, None); print('Stopped.')"
+        "scripted.run(listener, scripted.load()); print('Stopped.')"
     )
     port = servers.free_port()
     argv = [sys.executable, "-W", "error", "-X", "dev", "-c", code, str(port)]

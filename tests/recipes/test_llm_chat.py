@@ -6,18 +6,25 @@ import json
 import logging
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from openai import AsyncOpenAI
 from openai.types import ChatModel
 from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.chat_completion_chunk import Choice
+from starlette.types import Message, Receive, Scope, Send
 
 from cookbook.llm import scripted
 from recipes import llm_chat
@@ -38,21 +45,6 @@ BROKE_OFF: dict[str, Any] = {"status": 502, "message": "The answer broke off."}
 SLOW: dict[str, Any] = {"status": 504, "message": "The model takes too long."}
 
 
-# --8<-- [start:client]
-def read_answer(client: httpx2.Client, question: str) -> Iterator[str]:
-    """Give the pieces of an answer; RuntimeError if it does not come to its end."""
-    body = {"messages": [{"role": "user", "content": question}]}
-    with client.sse("/chat/stream", method="POST", json=body) as events:
-        for event in events:
-            if event.event == "done":
-                return
-            if event.event == "failed":
-                raise RuntimeError(json.loads(event.data)["message"])
-            yield json.loads(event.data)["text"]
-    raise RuntimeError("The connection was lost.")
-
-
-# --8<-- [end:client]
 @pytest.fixture(scope="module")
 def started() -> Iterator[scripted.Provider]:
     """Start one provider for all tests."""
@@ -95,9 +87,11 @@ def server(started: scripted.Provider) -> Iterator[Server]:
 def ask(
     path: str = "/chat/stream",
     *,
+    body: bytes = BODY,
     stall_at: int | None = None,
     disconnect_at: int | None = None,
     cancel_at: int | None = None,
+    leave_after: Callable[[], object] | None = None,
 ) -> Run:
     """Send the question through the driver."""
     return drive(
@@ -105,10 +99,11 @@ def ask(
         path,
         method="POST",
         headers=JSON,
-        body=BODY,
+        body=body,
         stall_at=stall_at,
         disconnect_at=disconnect_at,
         cancel_at=cancel_at,
+        leave_after=leave_after,
     )
 
 
@@ -160,18 +155,6 @@ def test_the_first_token_is_out_before_the_second_is_made(
     assert started.wait(1).hung_up_after == 1
 
 
-def test_the_python_client_reads_pieces_and_knows_a_broken_answer(
-    client: TestClient, scenario: Choose
-) -> None:
-    assert "".join(read_answer(client, "Why?")) == WHOLE["text"]
-    scenario("truncated")
-    with (
-        TestClient(llm_chat.app) as other,
-        pytest.raises(RuntimeError, match="broke off"),
-    ):
-        list(read_answer(other, "Why?"))
-
-
 NAMES = ["newlines", "framing", "emoji", "utf8-split", "huge-token", "refusal"]
 NAMES += ["null-content", "crlf", "crlf-split", "joined-events", "slow-body"]
 
@@ -201,10 +184,15 @@ FAULTS: list[tuple[str, int, dict[str, Any]]] = [
 
 
 @pytest.fixture
-def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the wait for the first token and for the next."""
-    monkeypatch.setattr(llm_chat, "FIRST", 0.3)
-    monkeypatch.setattr(llm_chat, "IDLE", 0.1)
+def short_deadlines(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shorten the wait for the tokens, but only if nothing else ends it."""
+    calls = getattr(request.node, "callspec", None)
+    name = calls.params.get("name", "stall") if calls else "stall"
+    if name.startswith("stall"):
+        monkeypatch.setattr(llm_chat, "FIRST", 0.5)
+        monkeypatch.setattr(llm_chat, "IDLE", 0.1)
 
 
 @pytest.mark.usefixtures("provider", "short_deadlines")
@@ -231,37 +219,43 @@ def test_without_a_stream_the_same_failure_is_a_status(
 
 
 REFUSALS = [
-    ("rate-limited", 429),
-    ("unauthorized", 503),
-    ("server-error", 502),
-    ("overloaded", 502),
+    ("rate-limited", 429, "The provider is busy. Wait a moment."),
+    ("unauthorized", 503, "The provider refuses our key or our model."),
+    ("server-error", 502, "The answer broke off."),
+    ("overloaded", 502, "The answer broke off."),
 ]
 
 
 @pytest.mark.usefixtures("provider")
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
-@pytest.mark.parametrize(("name", "status"), REFUSALS)
+@pytest.mark.parametrize(("name", "status", "words"), REFUSALS)
 def test_a_refusal_of_the_provider_is_a_status_of_ours(
-    name: str, status: int, path: str, scenario: Choose
+    name: str, status: int, words: str, path: str, scenario: Choose
 ) -> None:
     scenario(name)
     run = ask(path)
-    assert (run.status, json.loads(run.body)) == (
-        status,
-        {"detail": llm_chat.WORDS[status]},
-    )
+    assert (run.status, json.loads(run.body)) == (status, {"detail": words})
     assert run.headers.get("retry-after") == ("5" if status == 429 else None)
 
 
-@pytest.mark.usefixtures("provider")
-def test_the_total_deadline_ends_an_answer_that_never_pauses(
-    monkeypatch: pytest.MonkeyPatch, scenario: Choose
+@pytest.mark.parametrize(
+    ("theirs", "ours", "words"),
+    [
+        (400, 400, "The model does not take this conversation."),
+        (401, 503, "The provider refuses our key or our model."),
+        (403, 503, "The provider refuses our key or our model."),
+        (404, 503, "The provider refuses our key or our model."),
+        (409, 502, "The answer broke off."),
+        (429, 429, "The provider is busy. Wait a moment."),
+        (500, 502, "The answer broke off."),
+    ],
+)
+def test_each_status_of_the_provider_has_one_of_ours(
+    theirs: int, ours: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario("long")
-    monkeypatch.setattr(llm_chat, "TOTAL", 0.2)
-    *tokens, last = events(ask())
-    assert last == ("failed", SLOW)
-    assert len(tokens) < 1000
+    wired(monkeypatch, theirs, b'{"error": {"message": "secret"}}')
+    run = ask()
+    assert (run.status, json.loads(run.body)) == (ours, {"detail": words})
 
 
 @pytest.mark.usefixtures("short_deadlines")
@@ -277,8 +271,10 @@ def test_a_deadline_closes_the_connection_to_the_provider(
 class Stub:
     """A provider's stream in this process, which notes when it is closed."""
 
-    def __init__(self, texts: int, wait: float = 0) -> None:
-        self.texts, self.wait = texts, wait
+    def __init__(
+        self, texts: int, wait: float = 0, begun: threading.Event | None = None
+    ) -> None:
+        self.texts, self.wait, self.begun = texts, wait, begun or threading.Event()
 
     async def __aenter__(self) -> "Stub":
         return self
@@ -295,6 +291,7 @@ class Stub:
         self.texts -= 1
         await asyncio.sleep(self.wait)
         note("token")
+        self.begun.set()
         reason = None if self.texts else "stop"
         choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": reason}
         fields = {"id": "1", "created": 0, "model": "m", "choices": [choice]}
@@ -314,6 +311,7 @@ def stubbed(monkeypatch: pytest.MonkeyPatch, made: Callable[[], object]) -> None
     state = {
         "client": SimpleNamespace(chat=SimpleNamespace(completions=completions)),
         "model": "stub",
+        "ready": True,
     }
 
     @asynccontextmanager
@@ -321,6 +319,146 @@ def stubbed(monkeypatch: pytest.MonkeyPatch, made: Callable[[], object]) -> None
         yield state
 
     monkeypatch.setattr(llm_chat.app.router, "lifespan_context", lifespan)
+
+
+def wired(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes) -> None:
+    """Let the real SDK read these bytes as the provider's answer."""
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        kind = {"content-type": "text/event-stream"}
+        return httpx2.Response(status, headers=kind, content=body)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+        async with AsyncOpenAI(api_key="k", max_retries=0, http_client=http) as client:
+            yield {"client": client, "model": "m", "ready": True}
+
+    monkeypatch.setattr(llm_chat.app.router, "lifespan_context", lifespan)
+
+
+CHUNKS: list[dict[str, Any]] = [
+    {"id": "1", "choices": [{"index": 0, "delta": {"content": "Tea"}}]},
+    {"id": "1", "choices": [{"index": 0, "delta": {"refusal": "No"}}]},
+    {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    {"id": "1", "choices": [], "usage": {"completion_tokens": 2}},
+]
+PLACES: list[list[str | int]] = [
+    [],
+    ["choices"],
+    ["choices", 0],
+    ["choices", 0, "delta"],
+    ["choices", 0, "delta", "content"],
+    ["choices", 0, "delta", "refusal"],
+    ["choices", 0, "finish_reason"],
+    ["usage"],
+    ["usage", "completion_tokens"],
+    ["error"],
+]
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | st.sampled_from([10**30, -1, 1e400, "\ud83d", "\ude00", "", "x" * 200])
+    | st.text(st.characters(), max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["content", "delta", "error", "x"]), inner, max_size=3
+        )
+    ),
+    max_leaves=5,
+)
+
+
+def mutate(chunk: Any, place: list[str | int], new: object) -> object:  # noqa: ANN401
+    """Give the chunk with `new` at this place, if it has the place."""
+    if not place:
+        return new
+    step, *rest = place
+    if isinstance(chunk, dict) and isinstance(step, str):
+        return {**chunk, step: mutate(chunk.get(step), rest, new)}
+    if isinstance(chunk, list) and step == 0:
+        return [mutate(item, rest, new) for item in chunk]
+    return chunk
+
+
+def frame(chunks: list[Any]) -> bytes:
+    """Write the chunks as the provider does."""
+    lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    return "".join([*lines, "data: [DONE]\n\n"]).encode()
+
+
+MUTATION = st.tuples(st.integers(0, len(CHUNKS) - 1), st.sampled_from(PLACES), ANYTHING)
+BYTES = st.lists(
+    st.sampled_from(
+        [
+            b"data: ",
+            b"event: error",
+            b"\n",
+            b"\n\n",
+            b"{",
+            b"[" * 9999,
+            b"null",
+            b"\xff",
+        ]
+    ),
+    max_size=8,
+).map(b"".join)
+
+
+@pytest.mark.timeout(60)
+@settings(max_examples=100)
+@given(mutations=st.lists(MUTATION, min_size=1, max_size=3), noise=st.none() | BYTES)
+@example(mutations=[(0, PLACES[4], "\ud83d")], noise=None)
+@example(mutations=[(2, PLACES[6], 7)], noise=None)
+@example(mutations=[(3, PLACES[8], 10**4000)], noise=None)
+@example(mutations=[(0, PLACES[1], None)], noise=None)
+@example(mutations=[(0, PLACES[4], "x" * 1_000_001)], noise=None)
+@example(mutations=[(0, PLACES[0], None)], noise=b"data: " + b"[" * 9999 + b"\n\n")
+def test_whatever_a_provider_sends_ends_in_done_or_failed(
+    mutations: list[tuple[int, list[str | int], object]], noise: bytes | None
+) -> None:
+    chunks: list[Any] = list(CHUNKS)
+    for number, place, new in mutations:
+        chunks[number] = mutate(chunks[number], place, new)
+    body = (noise or b"") + frame(chunks)
+    with pytest.MonkeyPatch.context() as patch:
+        wired(patch, 200, body)
+        stream, whole = ask("/chat/stream"), ask("/chat")
+    *tokens, (last, said) = events(stream)
+    assert {name for name, _ in tokens} <= {"token"}
+    assert stream.journal[-1] == whole.journal[-1] == "returned"
+    if last == "done":
+        assert (whole.status, json.loads(whole.body)) == (200, said)
+        assert "".join(token["text"] for _, token in tokens) == said["text"]
+    else:
+        assert (last, whole.status) == ("failed", said["status"])
+        assert json.loads(whole.body) == {"detail": said["message"]}
+        assert whole.status in {502, 504}
+
+
+class Eager(Stub):
+    """A provider whose next token is always there already."""
+
+    async def __anext__(self) -> ChatCompletionChunk:
+        choice = {"index": 0, "delta": {"content": "a"}}
+        return ChatCompletionChunk.model_construct(
+            choices=[Choice.model_validate(choice)], usage=None
+        )
+
+
+def test_the_total_deadline_ends_an_answer_that_never_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(llm_chat, "TOTAL", 0.2)
+    stubbed(monkeypatch, lambda: Eager(1))
+    run = ask()
+    *tokens, last = events(run)
+    assert last == ("failed", SLOW)
+    assert tokens
+    assert "closed" in run.journal
 
 
 @pytest.mark.parametrize("at", [0, 2])
@@ -341,22 +479,46 @@ def test_it_is_closed_too_when_a_slow_client_leaves_whose_chunk_nobody_takes(
     stubbed(monkeypatch, lambda: Stub(1000))
     run = ask(stall_at=2, disconnect_at=2)
     after = run.journal[run.journal.index("disconnect") :]
-    assert (after.count("token"), after[1]) == (0, "closed")
-    assert run.journal[-1] == "raised ExceptionGroup"
+    assert after == ["disconnect", "closed", "returned"]
     assert llm_chat.open_streams == []
 
 
-def test_break_it_unless_the_stream_is_closed_the_provider_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    source = Path(llm_chat.__file__).read_text("utf-8")
-    line = "async with chunks, aclosing("
-    assert line in source
-    broken = again(source.replace(line, "async with aclosing("))
-    monkeypatch.setattr(llm_chat, "app", broken.app)
-    stubbed(monkeypatch, lambda: Stub(1000))
-    run = ask(stall_at=2, disconnect_at=2)
-    assert "closed" not in run.journal
+def test_behind_a_base_http_middleware_streams_are_cancelled_and_polling_is_blind() -> (
+    None
+):
+    app = FastAPI()
+    polling = threading.Event()
+
+    @app.middleware("http")
+    async def passed_on(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        return await call_next(request)
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[str]:
+            try:
+                yield "x"
+                await asyncio.Event().wait()
+            finally:
+                note("cancelled")
+
+        return StreamingResponse(pieces())
+
+    @app.get("/poll")
+    async def poll(request: Request) -> bool:
+        found = False
+        polling.set()
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+            found = found or await request.is_disconnected()
+        note(f"has seen it leave: {found}")
+        return found
+
+    assert "cancelled" in drive(app, "/stream", disconnect_at=1).before("returned")
+    run = drive(app, "/poll", leave_after=lambda: polling.wait(5))
+    assert "has seen it leave: False" in run.journal
 
 
 def test_it_is_closed_when_the_server_gives_the_request_up(
@@ -411,18 +573,40 @@ def test_who_has_all_places_is_refused_before_anything_is_asked(
     assert len(provider.requests()) == 1
 
 
-def test_without_a_stream_an_answer_goes_on_for_a_client_that_left(
-    started: scripted.Provider, server: Server
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
+def test_a_client_that_leaves_before_the_provider_has_said_a_word_is_noticed(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    started.reset()
-    body = json.dumps({**QUESTION, "max_tokens": 3}).encode()
-    connection = raw_ask(server, "/chat", body)
-    started.wait(1, lambda request: not request.finished)
-    connection.close()
-    # By the time that it has answered another, the server has seen the client leave.
-    assert httpx2.get(f"{server.url}/health").json()["model"] == "gated"
-    started.go(3)
-    assert started.wait(1).finished
+    asked = threading.Event()
+
+    async def never() -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            note("hung up")
+
+    stubbed(monkeypatch, never)
+    run = ask(path, leave_after=lambda: asked.wait(5))
+    after = run.journal[run.journal.index("disconnect") :]
+    assert after == ["disconnect", "hung up", "returned"]
+    assert llm_chat.open_streams == []
+    assert caplog.messages == []
+
+
+def test_without_a_stream_it_is_noticed_in_the_middle_of_the_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = threading.Event()
+    stub = Stub(1000, 0.001, begun)
+    stubbed(monkeypatch, lambda: stub)
+    run = ask("/chat", leave_after=lambda: begun.wait(5))
+    after = run.journal[run.journal.index("disconnect") :]
+    assert after.count("token") <= 1
+    assert after[-2:] == ["closed", "returned"]
+    assert stub.texts > 0
+    assert llm_chat.open_streams == []
+    assert caplog.messages == []
 
 
 def test_without_a_key_it_runs_and_says_what_to_do(
@@ -433,7 +617,8 @@ def test_without_a_key_it_runs_and_says_what_to_do(
     with TestClient(llm_chat.app) as client:
         health = client.get("/health").json()
         refused = client.post("/chat", json=QUESTION)
-    assert health == {"model": get_args(ChatModel)[0], "ready": False}
+    assert health == {"model": llm_chat.MODEL, "ready": False}
+    assert llm_chat.MODEL in get_args(ChatModel)
     assert refused.status_code == 503
     assert "run `cookbook llm`, or set OPENAI_API_KEY" in refused.json()["detail"]
 
@@ -457,10 +642,9 @@ INVALID: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": ""}]},
     {"messages": [{"role": "system", "content": "Obey."}]},
     {"messages": [{"role": "user", "content": ["x"]}]},
-    {"messages": [{"role": "user", "content": "x", "name": "y"}]},
     {**QUESTION, "max_tokens": 0},
     {**QUESTION, "max_tokens": 1001},
-    {**QUESTION, "model": "the-dearest"},
+    {**QUESTION, "max_tokens": "many"},
 ]
 
 
@@ -470,6 +654,59 @@ def test_what_is_not_a_conversation_is_refused_and_the_provider_never_asked(
 ) -> None:
     assert client.post("/chat/stream", json=body).status_code == 422
     assert provider.requests() == []
+
+
+def test_a_field_that_is_not_asked_for_reaches_no_provider(
+    client: TestClient, provider: scripted.Provider
+) -> None:
+    extra = {"model": "usage", "stream": False, "max_completion_tokens": 1}
+    turn = {"role": "user", "content": "Why?", "name": "y"}
+    answer = client.post("/chat", json={"messages": [turn], **extra})
+    assert answer.json() == {**WHOLE, "tokens": 8}
+    assert provider.requests()[0].model == llm_chat.MODEL
+
+
+def turn(content: str) -> bytes:
+    """Write a body with one message; what UTF-8 cannot hold is escaped."""
+    return json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
+
+
+ODD = [
+    (turn("\ud83d"), "string_unicode", ["body", "messages", 0, "content"]),
+    (turn("x" * 8001), "string_too_long", ["body", "messages", 0, "content"]),
+    (b'{"messages": 5}', "list_type", ["body", "messages"]),
+    (BODY[:-1] + b', "max_tokens": NaN}', "finite_number", ["body", "max_tokens"]),
+    (BODY[:-1] + b', "max_tokens": -Infinity}', "finite_number", None),
+    (b'{"\\ud83d": 1}', "missing", ["body", "messages"]),
+    (b"{", "json_invalid", ["body", 1]),
+]
+
+
+@pytest.mark.parametrize(("body", "kind", "where"), ODD, ids=lambda x: str(x)[:40])
+def test_a_refused_body_is_told_what_is_wrong_and_where_and_not_repeated(
+    body: bytes, kind: str, where: list[object] | None, provider: scripted.Provider
+) -> None:
+    run = ask("/chat", body=body)
+    found = json.loads(run.body)["detail"]
+    assert (run.status, found[0]["type"]) == (422, kind)
+    assert where in (None, found[0]["loc"])
+    assert all("input" not in wrong and wrong["msg"] for wrong in found)
+    assert len(run.body) < 400
+    assert provider.requests() == []
+
+
+def test_eight_thousand_characters_may_be_emoji(client: TestClient) -> None:
+    body = {"messages": [{"role": "user", "content": "🫖" * 8000}] * 49 + [*MANY[:1]]}
+    assert client.post("/chat", json=body).status_code == 200
+
+
+@pytest.mark.usefixtures("provider")
+def test_a_body_of_more_than_two_megabytes_is_refused() -> None:
+    start = BODY[:-1] + b', "x": "'
+    at_most = start + b"x" * (2_000_000 - len(start) - 2) + b'"}'
+    assert ask("/chat", body=at_most).status == 200
+    run = ask("/chat", body=at_most.replace(b'"}', b'x"}'))
+    assert (run.status, len(run.body) < 100) == (413, True)
 
 
 def test_the_limit_of_tokens_is_passed_on(client: TestClient) -> None:
@@ -496,11 +733,23 @@ def test_the_log_has_the_id_and_the_kind_of_error(
 ) -> None:
     scenario("truncated")
     run = ask()
-    assert caplog.messages[-1] == f"{run.headers['x-request-id']} EOFError"
+    assert caplog.messages == [f"{run.headers['x-request-id']} EOFError"]
+
+
+def test_the_log_has_the_place_of_an_error_that_nobody_expected(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wired(monkeypatch, 200, b'data: {"choices": "' + CANARY.encode() + b'"}\n\n')
+    run = ask()
+    assert events(run) == [("failed", BROKE_OFF)]
+    short, long = caplog.messages
+    assert short == f"{run.headers['x-request-id']} AttributeError"
+    assert re.search(r"llm_chat\.py, line \d+ in answer", long)
+    assert CANARY not in caplog.text
 
 
 @pytest.mark.usefixtures("provider", "short_deadlines")
-@pytest.mark.parametrize("name", [*(n for n, *_ in REFUSALS), *(n for n, *_ in FAULTS)])
+@pytest.mark.parametrize("name", [*(r[0] for r in REFUSALS), *(f[0] for f in FAULTS)])
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
 def test_neither_the_key_nor_the_providers_words_get_out(
     name: str,
@@ -547,11 +796,11 @@ def test_a_provider_that_sends_no_status_is_given_up(
     assert llm_chat.open_streams == []
 
 
-def again(source: str | None = None) -> ModuleType:
-    """Load the recipe once more, perhaps edited."""
+def again(path: Path = Path(llm_chat.__file__)) -> ModuleType:
+    """Load the recipe once more, with the environment as it is now."""
     module = ModuleType("again")
-    module.__file__ = llm_chat.__file__
-    code = source or Path(llm_chat.__file__).read_text("utf-8")
+    module.__file__ = str(path)
+    code = Path(llm_chat.__file__).read_text("utf-8")
     exec(compile(code, llm_chat.__file__, "exec"), module.__dict__)  # noqa: S102
     return module
 
@@ -575,6 +824,37 @@ def test_a_page_of_another_origin_must_be_on_the_list(
             origin if status == 200 else None,
         )
         assert "access-control-allow-credentials" not in answer.headers
+    # Which headers that page may read.
+    with TestClient(listed.app) as client:
+        answer = client.get("/health", headers={"origin": "https://shop.example"})
+    shown = answer.headers["access-control-expose-headers"]
+    assert shown == "Retry-After, X-Request-ID"
+
+
+ORIGINS = [
+    ("https://shop.example/", False),
+    ("https://shop.example,https://other.example", False),
+    ("https://shop.example, https://other.example", False),
+    ("https://shop.example/chat", False),
+    ("https://Shop.example", False),
+    ("shop.example", False),
+    ("https://shop.example http://localhost:5173", True),
+    ("chrome-extension://abcdef", True),
+    ("http://[::1]:3000", True),
+    ("*", True),
+    ("", True),
+]
+
+
+@pytest.mark.parametrize(("value", "fits"), ORIGINS)
+def test_an_origin_that_no_browser_sends_is_refused_at_the_start(
+    value: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAT_ORIGINS", value)
+    module = again()  # Importing it is harmless.
+    refused = pytest.raises(ValueError, match=r"like https://shop\.example, with a sp")
+    with nullcontext() if fits else refused, TestClient(module.app) as client:
+        assert client.get("/health").status_code == 200
 
 
 def test_the_page_lets_only_its_own_scripts_run_and_asks_no_other_host(
@@ -590,6 +870,97 @@ def test_the_page_lets_only_its_own_scripts_run_and_asks_no_other_host(
     assert "connect-src 'self'" in first
     assert "unsafe" not in first
     assert "//" not in re.sub(r"(?m)^ *//.*|[;{,] //.*|https\?", "", first)
+
+
+def test_its_limits_are_those_that_the_page_names() -> None:
+    assert (llm_chat.FIRST, llm_chat.IDLE, llm_chat.TOTAL) == (30, 15, 120)
+    assert llm_chat.STREAMS == 3
+
+
+@pytest.mark.parametrize("limit", [1, 1000])
+def test_a_client_may_ask_for_one_token_or_a_thousand(
+    limit: int, client: TestClient
+) -> None:
+    asked = {**QUESTION, "max_tokens": limit}
+    assert client.post("/chat", json=asked).status_code == 200
+
+
+@pytest.mark.usefixtures("provider")
+def test_without_a_limit_of_its_own_a_client_gets_five_hundred_tokens(
+    scenario: Choose,
+) -> None:
+    scenario("long")
+    assert json.loads(ask("/chat").body)["tokens"] == 500
+
+
+EDGES = [
+    (CHUNKS, "done"),
+    ([CHUNKS[0], {"choices": [{"delta": {}, "finish_reason": "x" * 100}]}], "done"),
+    ([CHUNKS[0], {"choices": [{"delta": {}, "finish_reason": "x" * 101}]}], "failed"),
+    ([*CHUNKS[:3], {"choices": [], "usage": {"completion_tokens": 0}}], "done"),
+    ([*CHUNKS[:3], {"choices": [], "usage": {"completion_tokens": -1}}], "failed"),
+    ([*CHUNKS[:3], {"choices": [], "usage": {"completion_tokens": 10**6}}], "done"),
+    ([*CHUNKS[:3], {"choices": [], "usage": {"completion_tokens": 10**6 + 1}}], None),
+    ([{"choices": [{"delta": {"content": "x" * 10**6}}]}, *CHUNKS[2:]], "done"),
+    ([{"choices": [{"delta": {"content": "x" * (10**6 + 1)}}]}, *CHUNKS[2:]], None),
+    ([*CHUNKS, {"choices": [{"delta": {}, "finish_reason": None}]}], "done"),
+    ([CHUNKS[2]], "done"),
+]
+
+
+@pytest.mark.parametrize(("chunks", "last"), EDGES, ids=range(len(EDGES)))
+def test_what_is_read_from_a_provider_has_its_limits(
+    chunks: list[Any], last: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wired(monkeypatch, 200, frame(chunks))
+    assert events(ask())[-1][0] == (last or "failed")
+
+
+@pytest.mark.usefixtures("provider")
+def test_the_sdk_gets_the_key_and_asks_only_once(
+    provider: scripted.Provider, scenario: Choose
+) -> None:
+    scenario("rate-limited-once")
+    with TestClient(llm_chat.app) as client:
+        assert client.app_state["client"].api_key == CANARY
+        assert client.post("/chat", json=QUESTION).status_code == 429
+    assert len(provider.requests()) == 1
+
+
+def test_a_client_without_an_address_is_answered_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stubbed(monkeypatch, lambda: Stub(2))
+
+    async def over_a_unix_socket(scope: Scope, receive: Receive, send: Send) -> None:
+        await llm_chat.app({**scope, "client": None}, receive, send)
+
+    run = drive(over_a_unix_socket, "/chat", method="POST", headers=JSON, body=BODY)
+    assert run.status == 200
+
+
+def test_what_is_done_for_a_client_that_has_left_ends_as_nginx_says_it() -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def wait() -> None:
+        async with llm_chat.unless_left(Request({"type": "http"}, receive)):
+            await asyncio.Event().wait()
+
+    with pytest.raises(HTTPException) as left:
+        asyncio.run(wait())
+    assert left.value.status_code == 499
+
+
+def test_the_file_can_be_copied_alone(tmp_path: Path) -> None:
+    module = again(tmp_path / "llm_chat.py")
+    with TestClient(module.app) as client:
+        assert client.get("/health").status_code == 200
+
+
+def test_the_page_is_no_part_of_the_api(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert paths.keys() == {"/health", "/chat", "/chat/stream"}
 
 
 def test_the_two_libraries_are_those_that_were_published(client: TestClient) -> None:

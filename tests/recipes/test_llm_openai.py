@@ -1,25 +1,33 @@
 """docs/recipes/llm_openai.md: every claim the page makes, proved against the recipe."""
 
 import asyncio
+import copy
+import inspect
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from types import ModuleType
-from typing import Any, cast, get_args
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar, cast, get_args
 
-import fastapi.sse
 import httpx2
 import openai
 import pytest
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from openai.types import ChatModel
 from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
+from openai.types.shared import chat_model
 from pydantic import BaseModel
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.types import Message, Receive
 
 from cookbook import catalog
-from cookbook.llm import scripted
+from cookbook.llm import scripted, wire
 from recipes import llm_openai
 from recipes.llm_openai import Done, Failed, Start, Token
 from tests.kit import sse
@@ -43,29 +51,16 @@ repeat = 1000
 gate = true
 join = 20
 """
-LAST = (
-    "yield Done(finish_reason=finish_reason, usage=usage) if finish_reason else failed"
-)
+# A provider that is silent: even the head of its response takes an hour.
+SILENT = """
+[silent]
+about = "Nothing at all, not even a status"
+tokens = ["Tea"]
+drip = 3600
+"""
+BROKE_OFF = "The answer broke off."
 
 
-# --8<-- [start:client]
-def ask(client: httpx2.Client, prompt: str) -> Iterator[str]:
-    """Give the answer as it is written; RuntimeError if it does not come to its end."""
-    with client.sse("/answer", params={"prompt": prompt}) as events:
-        events.response.raise_for_status()
-        for event in events:
-            data = json.loads(event.data)
-            match event.event:
-                case "token":
-                    yield data["text"]
-                case "failed":
-                    raise RuntimeError(data["message"])
-                case "done":
-                    return
-    raise RuntimeError("The connection broke off.")
-
-
-# --8<-- [end:client]
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
     scenarios = tmp_path_factory.mktemp("llm") / "scenarios.toml"
@@ -78,13 +73,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provi
 def provider(
     running: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> scripted.Provider:
-    """Lead the SDK to the scripted provider; between its attempts it does not wait."""
+    """Lead the SDK to the scripted provider."""
     for name, value in running.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("OPENAI_MODEL", raising=False)
-    monkeypatch.setattr(
-        openai.AsyncOpenAI, "_calculate_retry_timeout", lambda *_, **__: 0
-    )
     running.reset()
     return running
 
@@ -109,12 +101,11 @@ class Play:
         stall_at: int | None = None,
         disconnect_at: int | None = None,
         cancel_at: int | None = None,
-        module: ModuleType = llm_openai,
     ) -> Run:
         """Run one request for an answer."""
         self.monkeypatch.setenv("OPENAI_MODEL", scenario)
         return drive(
-            module.app,
+            llm_openai.app,
             ASK,
             stall_at=stall_at,
             disconnect_at=disconnect_at,
@@ -238,57 +229,13 @@ def test_an_answer_that_broke_off_ends_with_failed_and_never_with_done(
 ) -> None:
     monkeypatch.setattr(llm_openai, "SILENCE", 0.2)
     run = play(scenario)
-    failed = Failed(
-        type="truncated" if scenario in CUT else "provider",
-        message="The answer broke off.",
-        retryable=True,
-    )
-    assert last(run) == ("failed", failed.model_dump())
+    kind = "truncated" if scenario in CUT else "provider"
+    failed = {"type": kind, "message": BROKE_OFF, "retryable": True}
+    assert last(run) == ("failed", failed)
     # A reset may overtake what the provider had sent before it.
     complete = scripted.load()[scenario].after if scenario != "reset" else 0
     assert texts(run)[:complete] == said(scenario)[:complete]
     assert run.journal[-2:] == ["end", "returned"]
-
-
-@pytest.mark.parametrize("chunk", [None, [], {"choices": None}, ValueError("no JSON")])
-def test_whatever_a_provider_may_send_the_last_event_tells_of_it(
-    chunk: object, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def odd() -> AsyncIterator[object]:
-        if isinstance(chunk, Exception):
-            raise chunk
-        yield chunk
-
-    async def collect() -> list[object]:
-        return [event async for event in llm_openai.answer(cast(Any, odd()))]
-
-    (failed,) = asyncio.run(collect())
-    assert isinstance(failed, Failed)
-    assert failed.type == "provider"
-    # The error is named, but what it says is the provider's, and may be anything.
-    assert "The answer broke off: " in caplog.text
-    assert "no JSON" not in caplog.text + failed.message
-
-
-@pytest.mark.parametrize(
-    ("scenario", "attempts"),
-    [("unauthorized", 1), ("rate-limited", 3), ("server-error", 3), ("overloaded", 3)],
-)
-def test_what_fails_before_the_first_byte_is_a_502(
-    play: Play, provider: scripted.Provider, scenario: str, attempts: int
-) -> None:
-    run = play(scenario)
-    assert run.status == 502
-    assert json.loads(run.body) == {"detail": "The provider did not answer."}
-    # The SDK tries again by itself, though only as long as nothing has come.
-    assert len(provider.requests()) == attempts
-
-
-def test_the_sdk_hides_a_rate_limit_that_passes(
-    play: Play, provider: scripted.Provider
-) -> None:
-    assert last(play("rate-limited-once"))[0] == "done"
-    assert len(provider.requests()) == 2
 
 
 def test_a_failure_in_mid_stream_is_not_tried_again(
@@ -298,6 +245,362 @@ def test_a_failure_in_mid_stream_is_not_tried_again(
     assert len(provider.requests()) == 1
 
 
+def test_an_error_after_the_reason_is_a_failure_too(fake: "Fake") -> None:
+    fake.body = framed(*CHUNKS[:-1]) + b'data: {"error": {"message": "x"}}\n\n'
+    name, data = last(drive(llm_openai.app, ASK))
+    assert (name, Failed.model_validate(data).retryable) == ("failed", True)
+
+
+# A provider is untrusted input
+
+# One good answer: a role, two tokens, a reason, the usage.
+CHUNKS: list[dict[str, Any]] = [
+    event.data
+    for event in wire.chat_stream(
+        wire.Answer(
+            1,
+            "ok",
+            [wire.Token("text", "Tea"), wire.Token("refusal", " is")],
+            usage=True,
+        )
+    )
+    if isinstance(event.data, dict)
+]
+CANARY = "canary-0815"
+
+
+def framed(*chunks: object) -> bytes:
+    """Write chunks as the provider does, but without its last event."""
+    return b"".join(b"data: %s\n\n" % json.dumps(chunk).encode() for chunk in chunks)
+
+
+GOOD = framed(*CHUNKS) + b"data: [DONE]\n\n"
+
+
+class Fake:
+    """A transport: what it says comes through the real SDK as if from the network."""
+
+    def __init__(self) -> None:
+        self.body = GOOD
+        self.cuts: list[int] = []
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.error: Exception | None = None
+        self.asked = 0
+        self.key = ""
+
+    async def respond(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer one request."""
+        self.asked += 1
+        self.key = request.headers["authorization"]
+        return httpx2.Response(self.status, headers=self.headers, content=self.pieces())
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Give the body in pieces, then the error if there is one."""
+        ends = sorted({min(cut, len(self.body)) for cut in self.cuts})
+        for start, end in zip([0, *ends], [*ends, len(self.body)], strict=True):
+            yield self.body[start:end]
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """Put a fake network below the SDK."""
+    transport = Fake()
+    original = openai.AsyncOpenAI
+
+    def client(**options: object) -> openai.AsyncOpenAI:
+        mock = httpx2.MockTransport(lambda request: transport.respond(request))
+        known = cast(dict[str, Any], options)
+        made = original(**known, http_client=httpx2.AsyncClient(transport=mock))
+        made._platform = "Unknown"  # It would take a thread to find out.
+        return made
+
+    monkeypatch.setattr(openai, "AsyncOpenAI", client)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return transport
+
+
+def check(run: Run) -> str:
+    """Check what holds for every answer, and give the name of its last event."""
+    assert (run.status, run.error) == (200, None)
+    assert run.journal[-2:] == ["end", "returned"]
+    run.body.decode("utf-8", "strict")
+    for event in events(run):
+        MODELS[event.event].model_validate_json(event.data)
+    name, data = last(run)
+    if name == "failed":
+        failed = Failed.model_validate(data)
+        assert failed.type in {"truncated", "provider"}
+        assert failed.message == BROKE_OFF
+    return name
+
+
+Json = TypeVar("Json", dict[str, Any], list[dict[str, Any]])
+
+
+def paths(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """List the paths to all values inside a JSON value."""
+    yield path
+    items = value.items() if isinstance(value, dict) else ()
+    for key, inner in items or enumerate(value if isinstance(value, list) else []):
+        yield from paths(inner, (*path, key))
+
+
+def replaced(value: Json, path: tuple[str | int, ...], new: object) -> Json:
+    """Give a JSON value with another value at the path; `...` takes it away."""
+    result = copy.deepcopy(value)
+    inner: Any = result
+    for key in path[:-1]:
+        inner = inner[key]
+    if new is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = new
+    return result
+
+
+PATHS = [path for path in paths(CHUNKS) if len(path) > 1]
+TEXT = st.text(st.characters(), max_size=5) | st.sampled_from(
+    ["\ud83d", "a\udc00b", "\r\nevent: done\n\n", "\0", "x" * 1_000_001, ""]
+)
+NUMBERS = st.sampled_from([0, 5, -1, 1.5, 10**400, float("nan"), float("inf")])
+LEAVES = st.none() | st.booleans() | NUMBERS | st.integers() | TEXT
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+anything = settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@anything
+@pytest.mark.timeout(60)
+@given(path=st.sampled_from(PATHS), value=VALUES | st.just(...))
+@example(path=(1, "choices", 0, "delta", "content"), value="half \ud83d")
+@example(path=(3, "choices", 0, "finish_reason"), value=5)
+@example(path=(1, "choices"), value=...)
+@example(path=(1, "choices", 0, "delta"), value=...)
+@example(path=(4, "usage", "prompt_tokens"), value="many")
+@example(path=(4, "usage", "prompt_tokens_details", "cached_tokens"), value="\ud83d")
+def test_whatever_a_value_of_a_chunk_is_the_answer_ends_with_done_or_failed(
+    fake: Fake, path: tuple[Any, ...], value: object
+) -> None:
+    fake.body = framed(*replaced(CHUNKS, path, value)) + b"data: [DONE]\n\n"
+    check(drive(llm_openai.app, ASK))
+
+
+@anything
+@pytest.mark.timeout(60)
+@given(
+    start=st.integers(0, len(GOOD)),
+    length=st.integers(0, 80),
+    new=st.binary(max_size=8) | st.sampled_from([b"\xff", b"\r", b"\n\n", GOOD]),
+    cuts=st.lists(st.integers(0, len(GOOD)), max_size=4),
+)
+def test_whatever_the_bytes_are_the_answer_ends_with_done_or_failed(
+    fake: Fake, start: int, length: int, new: bytes, cuts: list[int]
+) -> None:
+    fake.body = GOOD[:start] + new + GOOD[start + length :]
+    fake.cuts = cuts
+    check(drive(llm_openai.app, ASK))
+
+
+@anything
+@pytest.mark.timeout(60)
+@given(end=st.integers(0, len(GOOD)), reset=st.booleans())
+def test_wherever_the_bytes_end_only_a_whole_answer_is_done(
+    fake: Fake, end: int, reset: bool
+) -> None:
+    fake.body = GOOD[:end]
+    fake.error = httpx2.ReadError(CANARY) if reset else None
+    run = drive(llm_openai.app, ASK)
+    # A connection that is lost after the provider's last event has done no harm.
+    lost = reset and b"[DONE]" not in fake.body
+    whole = not lost and b'"finish_reason":"stop"' in fake.body.replace(b" ", b"")
+    if check(run) == "done":
+        assert whole
+        assert texts(run) == ["Tea", " is"]
+    assert CANARY not in run.body.decode()
+
+
+NESTED = "[" * 100_000
+ODD: dict[str, tuple[bytes, bool]] = {
+    "an error with words": (framed({"error": {"message": CANARY}}), True),
+    "an error without": (framed({"error": CANARY}), True),
+    "no object": (framed(CANARY), False),
+    "nothing": (framed(None), False),
+    "no JSON": (b"data: " + CANARY.encode() + b"\n\n", False),
+    "no UTF-8": (b"data: \xff" + CANARY.encode() + b"\n\n", False),
+    "too deep": (b"data: " + NESTED.encode() + b"\n\n", False),
+    "a reason of another kind": (
+        framed(replaced(CHUNKS[3], ("choices", 0, "finish_reason"), {"x": CANARY})),
+        False,
+    ),
+    "a usage of another kind": (
+        framed(replaced(CHUNKS[4], ("usage", "total_tokens"), CANARY)),
+        False,
+    ),
+    "details of another kind": (
+        framed(
+            replaced(CHUNKS[4], ("usage", "prompt_tokens_details"), {"x": [CANARY]}),
+            replaced(
+                CHUNKS[4], ("usage", "completion_tokens_details"), f"{CANARY} words"
+            ),
+        ),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_cannot_be_read_is_failed_and_its_words_go_nowhere(
+    fake: Fake, odd: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    body, retryable = ODD[odd]
+    fake.body = framed(*CHUNKS[:2]) + body + GOOD
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        run = drive(llm_openai.app, ASK)
+    assert CANARY not in str([str(warning.message) for warning in warned])
+    assert check(run) == "failed"
+    assert last(run)[1] == {
+        "type": "provider",
+        "message": BROKE_OFF,
+        "retryable": retryable,
+    }
+    assert texts(run) == ["Tea"]
+    assert CANARY not in run.body.decode()
+    # The log has the kind of the error and where it arose, but not what it says.
+    assert "Broke off: <class " in caplog.text
+    assert "recipes/llm_openai.py" in caplog.text
+    assert CANARY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("length", "end"), [(1_000_000, "done"), (1_000_001, "failed")]
+)
+def test_a_token_has_at_most_a_million_characters(
+    fake: Fake, length: int, end: str
+) -> None:
+    path = ("choices", 0, "delta", "content")
+    fake.body = framed(CHUNKS[0], replaced(CHUNKS[1], path, "x" * length), CHUNKS[3])
+    assert check(drive(llm_openai.app, ASK)) == end
+
+
+def test_fields_that_nobody_knows_are_not_passed_on(fake: Fake) -> None:
+    usage = copy.deepcopy(CHUNKS[4])
+    usage["usage"]["secret"] = CANARY
+    usage["usage"]["prompt_tokens_details"]["secret"] = CANARY
+    fake.body = framed(*CHUNKS[:4], usage)
+    run = drive(llm_openai.app, ASK)
+    assert check(run) == "done"
+    assert CANARY not in run.body.decode()
+
+
+# Refused before the first byte
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status", "sentence"),
+    [
+        ("unauthorized", 503, "The provider does not accept the key."),
+        ("rate-limited", 429, "The model is busy."),
+        ("server-error", 502, "The provider did not answer."),
+        ("overloaded", 502, "The provider did not answer."),
+    ],
+)
+def test_what_fails_before_the_first_byte_has_a_status_of_its_own(
+    play: Play, provider: scripted.Provider, scenario: str, status: int, sentence: str
+) -> None:
+    run = play(scenario)
+    assert (run.status, json.loads(run.body)) == (status, {"detail": sentence})
+    # The SDK would ask again by itself; here that is left to the client.
+    assert len(provider.requests()) == 1
+
+
+STATUSES = {401: 503, 403: 503, 429: 429} | dict.fromkeys(
+    (302, 304, 400, 404, 408, 409, 418, 422, 500, 502, 503, 504, 529), 502
+)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), STATUSES.items())
+def test_every_refusal_is_told_in_words_of_our_own(
+    fake: Fake, theirs: int, ours: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.status = theirs
+    fake.body = json.dumps({"error": {"message": CANARY}}).encode()
+    run = drive(llm_openai.app, ASK)
+    assert (run.status, fake.asked) == (ours, 1)
+    assert CANARY not in run.body.decode() + str(run.headers) + caplog.text
+    assert ("No answer: <class 'openai." in caplog.text) == (ours == 502)
+
+
+def test_a_refusal_that_breaks_off_is_a_502_too(
+    fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.status = 400
+    fake.error = httpx2.ReadError(CANARY)
+    run = drive(llm_openai.app, ASK)
+    assert (run.status, run.error) == (502, None)
+    assert CANARY not in run.body.decode() + caplog.text
+
+
+@pytest.mark.parametrize("theirs", ["7", "86400", "-1", "soon", None])
+def test_who_is_told_429_is_told_to_wait_a_minute_whatever_the_provider_says(
+    fake: Fake, theirs: str | None
+) -> None:
+    fake.status = 429
+    fake.headers = {} if theirs is None else {"Retry-After": theirs}
+    run = drive(llm_openai.app, ASK)
+    assert (run.status, run.headers["retry-after"]) == (429, "60")
+    assert fake.asked == 1
+
+
+def test_a_client_waits_at_most_the_silence_for_a_status(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llm_openai, "SILENCE", 0.05)
+
+    async def drip(_: httpx2.Request) -> httpx2.Response:
+        """Never be silent for long enough for the SDK's own limit, nor answer."""
+        fake.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(fake, "respond", drip)
+    run = drive(llm_openai.app, ASK)
+    sentence = "The provider did not answer."
+    assert (run.status, json.loads(run.body)) == (502, {"detail": sentence})
+    assert fake.asked == 1
+
+
+def test_the_sdk_alone_would_ask_three_times_and_wait_up_to_two_minutes_between(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("openai._base_client.anyio.sleep", sleep)
+    fake.status = 429
+    fake.headers = {"Retry-After": "120"}
+
+    async def ask() -> None:
+        async with openai.AsyncOpenAI() as client:
+            await client.chat.completions.create(model="any", messages=[], stream=True)
+
+    with pytest.raises(openai.RateLimitError):
+        asyncio.run(ask())
+    assert (fake.asked, waits) == (3, [120, 120])
+
+
 @pytest.mark.parametrize("prompt", ["", "x" * 2001])
 def test_a_bad_prompt_is_refused_and_costs_nothing(
     prompt: str, provider: scripted.Provider
@@ -305,7 +608,10 @@ def test_a_bad_prompt_is_refused_and_costs_nothing(
     with TestClient(llm_openai.app) as client:
         assert client.get("/answer", params={"prompt": prompt}).status_code == 422
         assert client.get("/answer").status_code == 422
-    assert provider.requests() == []
+        assert provider.requests() == []
+        assert client.get("/answer", params={"prompt": "?"}).status_code == 200
+        assert client.get("/answer", params={"prompt": "x" * 2000}).status_code == 200
+    assert len(provider.requests()) == 2
 
 
 def test_an_answer_that_met_its_limit_is_done_and_says_so() -> None:
@@ -331,12 +637,13 @@ def test_an_answer_that_met_its_limit_is_done_and_says_so() -> None:
 
 
 def test_without_a_key_or_a_provider_it_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     run = drive(llm_openai.app, ASK)
     sentence = "No model: run `cookbook llm`, or set OPENAI_API_KEY."
+    assert fake.asked == 0
     assert (run.status, json.loads(run.body)) == (503, {"detail": sentence})
 
 
@@ -347,14 +654,32 @@ def test_a_provider_of_your_own_needs_no_key(
     assert texts(play("ok")) == WORDS
 
 
-def test_the_model_is_the_one_in_the_environment_or_the_first_that_the_sdk_knows(
+def test_the_model_is_the_one_in_the_environment_or_the_one_named_in_the_recipe(
     provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drive(llm_openai.app, ASK)
     monkeypatch.setenv("OPENAI_MODEL", "usage")
     drive(llm_openai.app, ASK)
     models = [request.model for request in provider.requests()]
-    assert models == [get_args(ChatModel)[0], "usage"]
+    assert models == [llm_openai.DEFAULT_MODEL, "usage"]
+
+
+def test_the_sdk_knows_the_model_and_does_not_call_it_deprecated() -> None:
+    known, _, deprecated = inspect.getsource(chat_model).partition("Deprecated")
+    assert llm_openai.DEFAULT_MODEL in get_args(ChatModel)
+    assert f'"{llm_openai.DEFAULT_MODEL}"' in known
+    assert f'"{llm_openai.DEFAULT_MODEL}"' not in deprecated
+
+
+def test_the_key_is_sent_to_the_provider(fake: Fake) -> None:
+    drive(llm_openai.app, ASK)
+    assert fake.key == f"Bearer {KEY}"
+
+
+def test_the_page_names_the_model_and_the_silence() -> None:
+    page = (catalog.ROOT / "docs/recipes/llm_openai.md").read_text("utf-8")
+    assert f"`{llm_openai.DEFAULT_MODEL}`" in page
+    assert f"within {llm_openai.SILENCE:g} seconds" in page
 
 
 def test_the_key_is_in_no_response_and_in_no_log(
@@ -365,7 +690,7 @@ def test_the_key_is_in_no_response_and_in_no_log(
     for scenario in ("ok", "unauthorized", "server-error", "reset", "truncated"):
         run = play(scenario)
         assert KEY not in run.body.decode() + str(run.headers)
-    assert "The answer broke off: " in caplog.text
+    assert "Broke off: " in caplog.text
     assert KEY not in caplog.text
 
 
@@ -400,17 +725,113 @@ def test_the_providers_stream_is_closed_before_the_request_is_over(
     assert provider.wait(1).hung_up_after == made
 
 
-def test_break_it_an_answer_that_is_always_done_is_done_when_it_is_cut(
-    play: Play,
+@pytest.mark.usefixtures("noted_close")
+def test_a_stalled_client_that_leaves_is_no_error(
+    play: Play, provider: scripted.Provider
 ) -> None:
-    source = Path(llm_openai.__file__).read_text("utf-8")
-    assert source.count(LAST) == 1
-    always = 'yield Done(finish_reason=finish_reason or "stop", usage=usage)'
-    broken = ModuleType("broken")
-    exec(source.replace(LAST, always), vars(broken))  # noqa: S102 - that is the page's task
-    run = play("truncated", module=broken)
-    assert texts(run) == ["Tea", " is"]
-    assert last(run) == ("done", {"finish_reason": "stop", "usage": None})
+    provider.go(19)
+    run = play("at-once", stall_at=4, disconnect_at=4)
+    assert run.error is None
+    assert "closed" in run.before("returned")
+
+
+@pytest.mark.usefixtures("noted_close")
+def test_a_block_inside_the_generator_does_not_close_it_for_a_slow_client(
+    provider: scripted.Provider,
+) -> None:
+    app = FastAPI()
+
+    @app.get("/answer", response_class=EventSourceResponse)
+    async def generate() -> AsyncIterator[ServerSentEvent]:
+        async with (
+            openai.AsyncOpenAI() as client,
+            await client.chat.completions.create(
+                model="at-once", messages=[], stream=True
+            ) as chunks,
+        ):
+            async for chunk in chunks:
+                yield ServerSentEvent(data=chunk.id)
+
+    provider.go(19)
+    run = drive(app, ASK, stall_at=4, disconnect_at=4)
+    assert "closed" not in run.before(run.journal[-1])
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
+    scenarios = tmp_path_factory.mktemp("silent") / "scenarios.toml"
+    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + SILENT, "utf-8")
+    with scripted.running(scenarios) as provider:
+        yield provider
+
+
+async def never() -> Message:
+    """Give nothing: the client stays, or the provider is silent."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def gone() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def opened(receive: Receive) -> list[str]:
+    """Open one answer; name the tasks that are left once it has begun, or failed."""
+    async with llm_openai.lifespan(llm_openai.app) as state:
+        request = Request({"type": "http", "state": state}, receive)
+        chunks = cast(Any, llm_openai.open_chunks(request, "Why?"))
+        async with aclosing(chunks):
+            with suppress(HTTPException):
+                await anext(chunks)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return [repr(task.get_coro()) for task in asyncio.all_tasks()]
+
+
+def test_once_the_answer_has_begun_nobody_watches_for_the_client(fake: Fake) -> None:
+    left = asyncio.run(opened(never))
+    assert fake.asked == 1
+    assert len(left) == 1, left
+
+
+def test_once_the_client_has_left_nobody_asks_the_provider(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "respond", lambda _: never())
+    left = asyncio.run(opened(gone))
+    assert len(left) == 1, left
+
+
+def plain(app: FastAPI) -> FastAPI:
+    return app
+
+
+def behind_middleware(app: FastAPI) -> FastAPI:
+    """Put the app below a middleware that wraps `receive`."""
+    outer = FastAPI(lifespan=app.router.lifespan_context)
+    outer.add_middleware(BaseHTTPMiddleware, dispatch=lambda r, call: call(r))
+    outer.mount("", app)
+    return outer
+
+
+@pytest.mark.parametrize("wrap", [plain, behind_middleware])
+def test_a_client_that_leaves_before_the_providers_head_is_noticed(
+    silent: scripted.Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    wrap: Callable[[FastAPI], FastAPI],
+) -> None:
+    silent.reset()
+    for name, value in {**silent.env, "OPENAI_MODEL": "silent"}.items():
+        monkeypatch.setenv(name, value)
+
+    def asked() -> None:
+        silent.wait(1, until=lambda request: request.scenario == "silent")
+
+    run = drive(wrap(llm_openai.app), ASK, leave_after=asked)
+    assert run.journal[0] == "disconnect"
+    assert run.chunks == []
+    assert silent.wait(1).hung_up_after == 0
+    assert len(silent.requests()) == 1
 
 
 def test_one_client_keeps_its_connection_for_the_next_answer(
@@ -439,46 +860,23 @@ def test_the_bench_on_the_page_has_met_its_targets() -> None:
     assert hangs_up < 10
 
 
-# The client on the page
+# What a generator of clients can know
 
 
-def test_httpx2_gives_up_before_fastapi_pings() -> None:
-    with httpx2.Client() as client:
-        silence = client.timeout.read
-    assert silence is not None
-    assert silence < fastapi.sse._PING_INTERVAL < llm_openai.SILENCE
+def test_openapi_describes_the_four_models() -> None:
+    document = llm_openai.app.openapi()
+    content = document["paths"]["/answer"]["get"]["responses"]["200"]["content"]
+    (kind,) = content
+    refs = [item["$ref"] for item in content[kind]["schema"]["anyOf"]]
+    assert kind == "text/event-stream"
+    names = ["Start", "Token", "Done", "Failed"]
+    assert refs == [f"#/components/schemas/{name}" for name in names]
+    schemas = document["components"]["schemas"]
+    for name, model in zip(names, MODELS.values(), strict=True):
+        assert set(schemas[name]["properties"]) == set(model.model_fields)
 
 
-@pytest.mark.usefixtures("provider")
-def test_the_python_client_gives_the_whole_answer() -> None:
-    with TestClient(llm_openai.app) as client:
-        assert list(ask(client, "Why is tea hot")) == WORDS
-
-
-def test_the_python_client_raises_if_the_answer_is_not_whole(play: Play) -> None:
-    play.monkeypatch.setenv("OPENAI_MODEL", "truncated")
-    with TestClient(llm_openai.app) as client:
-        answer = ask(client, "Why is tea hot")
-        assert [next(answer), next(answer)] == ["Tea", " is"]
-        with pytest.raises(RuntimeError, match="broke off"):
-            next(answer)
-
-
-def test_the_python_client_raises_if_the_answer_does_not_begin(play: Play) -> None:
-    play.monkeypatch.setenv("OPENAI_MODEL", "unauthorized")
-    with (
-        TestClient(llm_openai.app) as client,
-        pytest.raises(httpx2.HTTPStatusError, match="502"),
-    ):
-        next(ask(client, "Why is tea hot"))
-
-
-def test_the_python_client_raises_if_the_connection_ends_too_soon() -> None:
-    kind = {"content-type": "text/event-stream"}
-    answer = httpx2.Response(200, headers=kind, content=b": ping\n\n")
-    transport = httpx2.MockTransport(lambda _: answer)
-    with (
-        httpx2.Client(transport=transport, base_url="http://127.0.0.1") as client,
-        pytest.raises(RuntimeError, match="connection"),
-    ):
-        list(ask(client, "Why is tea hot"))
+def test_without_that_line_openapi_has_none_of_them() -> None:
+    app = FastAPI()
+    app.get("/answer", response_class=EventSourceResponse)(llm_openai.stream_answer)
+    assert not set(app.openapi()["components"]["schemas"]) & {"Start", "Token", "Done"}

@@ -25,7 +25,6 @@ SLIP = [
 ]
 
 
-# --8<-- [start:client]
 def read_slip(client: httpx2.Client, path: str) -> Iterator[str]:
     """Give each line as it arrives, whatever chunks it came in."""
     with client.stream("GET", path) as response:
@@ -33,7 +32,6 @@ def read_slip(client: httpx2.Client, path: str) -> Iterator[str]:
         yield from response.iter_lines()
 
 
-# --8<-- [end:client]
 @pytest.fixture
 def noted_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every item be packed at once, and note it."""
@@ -79,6 +77,17 @@ def test_the_first_line_is_with_the_client_while_the_second_is_being_made(
         assert not has_read.is_set()
         has_read.set()
         assert list(lines)[-1] == "Ready to ship"
+
+
+def test_an_item_takes_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def pause(seconds: float) -> None:
+        note(f"{seconds} s")
+
+    blocking = SimpleNamespace(sleep=lambda seconds: note(f"{seconds} s"))
+    monkeypatch.setattr(plain_text, "asyncio", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr(plain_text, "time", blocking)
+    for path in ROUTES:
+        assert drive(plain_text.app, path).journal.count("0.25 s") == 3
 
 
 @pytest.fixture
@@ -165,15 +174,6 @@ def test_bytes_go_out_untouched_under_the_charset_that_the_route_names() -> None
     assert response.headers["content-type"] == "text/plain; charset=iso-8859-1"
     assert "crème brûlée".encode("iso-8859-1") in response.content
     assert "jalapeño" in response.text
-
-
-@pytest.mark.usefixtures("noted_pauses")
-def test_break_it_without_a_media_type_there_is_no_content_type(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delattr(plain_text.TextStream, "media_type")
-    response = TestClient(plain_text.app).get("/route/2")
-    assert "content-type" not in response.headers
 
 
 @pytest.mark.parametrize("path", ["/async/7", "/sync/7", "/route/7", "/bytes/7"])

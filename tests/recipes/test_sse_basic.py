@@ -4,23 +4,32 @@ import asyncio
 import inspect
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import fastapi.routing
 import fastapi.sse
-import httpx2
 import pydantic
 import pytest
 import sse_starlette
+from anyio import BrokenResourceError
+from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recipes import sse_basic
 from recipes.pitfalls.sse_basic import end_without_data
-from recipes.sse_basic import END, RETRY, Event, frame
+from recipes.sse_basic import (
+    END,
+    RETRY,
+    Event,
+    Order,
+    frame,
+    slow_client_may_leave,
+)
 from tests.kit import sse
 from tests.kit.asgi import drive, note
 
@@ -36,17 +45,6 @@ FEED = [
 client = TestClient(sse_basic.app)
 
 
-# --8<-- [start:client]
-def read_feed(client: httpx2.Client, path: str) -> Iterator[httpx2.ServerSentEvent]:
-    """Give each event as it arrives, up to the one that says it is the last."""
-    with client.sse(path) as events:
-        for event in events:
-            yield event
-            if event.event == "end":
-                return
-
-
-# --8<-- [end:client]
 @pytest.fixture(autouse=True)
 def noted_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the shop work faster, and note it."""
@@ -81,12 +79,6 @@ def test_all_three_routes_send_the_same_events(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_the_python_client_reads_them_and_stops_at_the_end(path: str) -> None:
-    events = [(e.event, e.data, e.id) for e in read_feed(client, path)]
-    assert events == FEED
-
-
-@pytest.mark.parametrize("path", ROUTES)
 def test_an_event_is_a_chunk_and_goes_out_before_the_next_is_made(path: str) -> None:
     run = drive(sse_basic.app, path)
     assert len(run.chunks) == len(FEED)
@@ -96,6 +88,19 @@ def test_an_event_is_a_chunk_and_goes_out_before_the_next_is_made(path: str) -> 
     for number in (1, 2, 3, 4):
         made = run.before(f"chunk {number}").count("pause")
         assert number - 1 <= made <= number - 1 + ahead
+
+
+def test_the_shop_pauses_half_a_second_before_each_change_of_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paused: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+
+    monkeypatch.setattr(sse_basic, "asyncio", SimpleNamespace(sleep=pause))
+    drive(sse_basic.app, "/by-hand")
+    assert paused == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -124,6 +129,7 @@ def test_text_is_split_at_every_kind_of_line_end(end: str) -> None:
     assert framed == "event: note\nid: 1\ndata: one\ndata: two\n\n"
 
 
+@pytest.mark.timeout(60)
 @given(st.text())
 def test_any_text_arrives_whole_and_forges_nothing(text: str) -> None:
     parsed = sse.parse([frame(Event(text, "note", "1")).encode()])
@@ -194,11 +200,66 @@ def test_by_hand_and_in_sse_starlette_the_feed_ends_at_once_when_a_slow_client_l
 
 
 @pytest.mark.usefixtures("noted_feed")
-def test_in_fastapi_it_is_left_to_the_garbage_collector_and_an_error_is_logged() -> (
-    None
-):
+def test_in_fastapi_the_feed_is_left_to_the_garbage_collector() -> None:
+    run = drive(sse_basic.app, "/native", stall_at=3, disconnect_at=3)
+    assert run.journal[-2:] == ["disconnect", "returned"]
+
+
+@pytest.mark.usefixtures("noted_feed")
+def test_without_the_dependency_fastapi_raises_because_a_slow_client_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without = {slow_client_may_leave: lambda: None}
+    monkeypatch.setattr(sse_basic.app, "dependency_overrides", without)
     run = drive(sse_basic.app, "/native", stall_at=3, disconnect_at=3)
     assert run.journal[-2:] == ["disconnect", "raised ExceptionGroup"]
+    assert isinstance(run.error, ExceptionGroup)
+    assert [type(error) for error in run.error.exceptions] == [BrokenResourceError]
+
+
+async def leave_with(error: Exception) -> None:
+    """Leave the dependency with an error, as FastAPI does."""
+    async with asynccontextmanager(slow_client_may_leave)():
+        raise error
+
+
+@pytest.mark.usefixtures("noted_feed")
+def test_it_keeps_the_log_quiet_for_all_routes_of_an_app() -> None:
+    async def feed() -> AsyncIterator[str]:
+        async for event in sse_basic.order_events():
+            yield event.data
+
+    for dependencies, ending in [
+        ([], "raised ExceptionGroup"),
+        ([Depends(slow_client_may_leave)], "returned"),
+    ]:
+        app = FastAPI(dependencies=dependencies)
+        app.get("/feed", response_class=fastapi.sse.EventSourceResponse)(feed)
+        assert drive(app, "/feed", stall_at=3, disconnect_at=3).journal[-1] == ending
+
+
+def test_the_dependency_drops_that_error_and_no_other() -> None:
+    left = BrokenResourceError()
+    asyncio.run(leave_with(ExceptionGroup("a slow client left", [left])))
+    both = ExceptionGroup("and the feed failed", [left, ValueError("no such order")])
+    with pytest.raises(ExceptionGroup) as failed:
+        asyncio.run(leave_with(both))
+    assert [str(error) for error in failed.value.exceptions] == ["no such order"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_an_error_of_the_feed_leaves_every_layer(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> AsyncIterator[Event]:
+        yield Event("{}", "order", "1")
+        raise ValueError("no such order")
+
+    monkeypatch.setattr(sse_basic, "order_events", broken)
+    error = drive(sse_basic.app, path).error
+    while isinstance(error, ExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, ValueError)
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -221,10 +282,72 @@ def test_a_browser_that_has_seen_the_end_is_told_to_stay_away(path: str) -> None
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("last", ["", "3", "abc", "end of\x85", "9" * 5000])
-def test_any_other_last_event_id_gets_the_whole_feed(path: str, last: str) -> None:
+def test_a_reconnect_before_the_end_gets_the_feed_from_its_first_event(
+    path: str, last: str
+) -> None:
     headers = {b"last-event-id": last.encode("latin-1")}
     response = client.get(path, headers=headers)
-    assert len(sse.parse([response.content]).events) == len(FEED)
+    assert [tuple(event) for event in sse.parse([response.content]).events] == FEED
+
+
+def documented(app: FastAPI, path: str) -> dict[str, Any]:
+    """Give what /openapi.json says about the content of a 200, by media type."""
+    document = TestClient(app).get("/openapi.json").json()
+    answers: dict[str, dict[str, Any]] = document["paths"][path]["get"]["responses"]
+    content: dict[str, Any] = answers["200"]["content"]
+    return content
+
+
+def test_openapi_knows_the_frame_of_native_events_and_not_their_model() -> None:
+    schema = documented(sse_basic.app, "/native")["text/event-stream"]["itemSchema"]
+    assert schema["properties"]["data"] == {"type": "string"}
+    document = client.get("/openapi.json").json()
+    assert "Order" not in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize("path", ["/by-hand", "/sse-starlette"])
+def test_openapi_takes_the_other_two_for_json(path: str) -> None:
+    assert documented(sse_basic.app, path) == {"application/json": {"schema": {}}}
+
+
+def test_openapi_knows_the_model_that_a_route_yields_itself() -> None:
+    app = FastAPI()
+
+    @app.get("/orders", response_class=fastapi.sse.EventSourceResponse)
+    async def orders() -> AsyncIterator[Order]:
+        yield Order(id=7, state="paid")
+
+    schema = documented(app, "/orders")["text/event-stream"]["itemSchema"]
+    assert schema["properties"]["data"] == {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": "#/components/schemas/Order"},
+    }
+    # The price: such an event has no name and no id.
+    assert TestClient(app).get("/orders").content == (
+        b'data: {"id":7,"state":"paid"}\n\n'
+    )
+
+
+def test_openapi_is_told_the_model_of_native_events_by_responses() -> None:
+    schema = Order.model_json_schema()
+    data = {"contentMediaType": "application/json", "contentSchema": schema}
+    content = {"text/event-stream": {"itemSchema": {"properties": {"data": data}}}}
+    app = FastAPI()
+
+    @app.get(
+        "/native",
+        response_class=fastapi.sse.EventSourceResponse,
+        responses={200: {"content": content}},
+    )
+    async def native() -> AsyncIterator[fastapi.sse.ServerSentEvent]:
+        order = Order(id=7, state="paid")
+        yield fastapi.sse.ServerSentEvent(data=order, event="order", id="2")
+
+    told = documented(app, "/native")["text/event-stream"]["itemSchema"]
+    assert told["properties"]["data"] == {"type": "string", **data}
+    assert told["properties"]["id"] == {"type": "string"}
+    assert b"event: order" in TestClient(app).get("/native").content
 
 
 def test_the_data_of_an_order_is_json() -> None:

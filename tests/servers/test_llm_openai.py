@@ -2,20 +2,35 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from cookbook.llm import local, scripted
-from tests.kit import servers, sse
-from tests.kit.servers import Answer, Server, free_port, need, raw_get, serve, uvicorn
+from tests.kit import clients, servers, sse
+from tests.kit.changed import changed
+from tests.kit.servers import (
+    ROOT,
+    Answer,
+    Server,
+    free_port,
+    need,
+    raw_get,
+    serve,
+    uvicorn,
+)
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -97,29 +112,207 @@ def test_the_provider_stops_when_the_server_stops(
     assert KEY not in server.output()
 
 
-def test_until_the_provider_answers_nobody_notices_that_the_client_has_left() -> None:
-    with socket.create_server((servers.HOST, 0)) as provider:
-        port = provider.getsockname()[1]
-        env = {"OPENAI_BASE_URL": f"http://{servers.HOST}:{port}/v1"}
+# A provider that has not answered yet
+
+SILENT = """
+[silent]
+about = "Nothing at all, not even a status"
+tokens = ["Tea"]
+drip = 3600
+"""
+
+
+def test_a_client_that_leaves_before_the_providers_head_ends_the_request(
+    tmp_path: Path,
+) -> None:
+    scenarios = tmp_path / "scenarios.toml"
+    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + SILENT, "utf-8")
+    with scripted.running(scenarios) as silent:
+        env = {**silent.env, "OPENAI_MODEL": "silent"}
         with uvicorn(APP, env=env) as server:
-            address = (servers.HOST, server.port)
-            with socket.create_connection(address, servers.WAIT) as client:
-                client.sendall(f"GET {ASK} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-                connection, _ = provider.accept()
-            with connection:
-                while not connection.recv(65536).endswith(b"}"):
-                    pass  # The body of the question is a JSON object.
-                # By the time this is answered the server has seen the other leave.
-                with raw_get(server.port, "/openapi.json") as answer:
-                    assert answer.head.startswith("HTTP/1.1 200 ")
-                connection.setblocking(False)
-                with pytest.raises(BlockingIOError):
-                    connection.recv(1)
-                connection.settimeout(servers.WAIT)
-                kind = b"Content-Type: text/event-stream\r\n"
-                connection.sendall(b"HTTP/1.1 200 OK\r\n" + kind + b"\r\n")
-                # The head makes it send, and that it cannot: now it hangs up.
-                assert connection.recv(65536) == b""
+            for number in (1, 2, 3):
+                address = (servers.HOST, server.port)
+                with socket.create_connection(address, servers.WAIT) as client:
+                    client.sendall(f"GET {ASK} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+                    silent.wait(number, until=lambda request: request.id > 0)
+                assert silent.wait(number).hung_up_after == 0
+            # Nobody asked again for a client that was gone, and nothing was logged.
+            assert len(silent.requests()) == 3
+            assert "Traceback" not in server.output()
+            assert "Error" not in server.output()
+
+
+# The clients on the page
+
+
+@pytest.fixture(scope="module")
+def cut_up() -> Iterator[scripted.Provider]:
+    with scripted.running(pace=0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def answering(cut_up: scripted.Provider) -> Iterator[Callable[[str], Server]]:
+    """Serve the recipe with a model of your choice, each server once."""
+    with ExitStack() as stack:
+
+        @cache
+        def with_model(model: str) -> Server:
+            env = {**cut_up.env, "OPENAI_MODEL": model}
+            return stack.enter_context(uvicorn(APP, env=env))
+
+        yield with_model
+
+
+CLIENTS = ["llm_openai.py", "llm_openai.mjs"]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(
+    ("model", "code", "out", "err"),
+    [
+        (
+            "newlines",
+            0,
+            "Milk\nsugar\n\n\rhoney\r\n\u2028\u0085.\nComplete: stop.\n",
+            "",
+        ),
+        (
+            "truncated",
+            1,
+            "Tea is",
+            "\nNot complete. The answer broke off. Try again: true.\n",
+        ),
+        (
+            "unauthorized",
+            1,
+            "",
+            '\nNot complete. 503: {"detail":"The provider does not accept the key."}\n',
+        ),
+    ],
+)
+def test_a_client_prints_the_answer_and_whether_it_is_complete(
+    answering: Callable[[str], Server],
+    tmp_path: Path,
+    client: str,
+    model: str,
+    code: int,
+    out: str,
+    err: str,
+) -> None:
+    done = clients.run(client, answering(model).url, tmp_path)
+    assert (done.returncode, done.stdout) == (code, plain(out))
+    assert done.stderr.lower() == err.lower()
+
+
+def plain(text: str) -> str:
+    """Give text as `subprocess` does, which reads every line end as a line feed."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+GOOD = b"""event: start
+data: {"id":"1","model":"m"}
+
+: ping
+
+event: token
+data: {"text":"T\xc3\xa9a \xf0\x9f\xab\x96"}
+
+event: done
+data: {"finish_reason":"stop","usage":null}
+
+"""
+
+
+@contextmanager
+def saying(*pieces: bytes) -> Iterator[str]:
+    """Serve one answer, a piece a write, and then close the connection."""
+
+    def serve_one() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.recv(65536)
+            kind = b"Content-Type: text/event-stream\r\nConnection: close\r\n"
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + kind + b"\r\n")
+            for piece in pieces:
+                connection.sendall(piece)
+
+    with socket.create_server((servers.HOST, 0)) as listener:
+        thread = threading.Thread(target=serve_one, daemon=True)
+        thread.start()
+        yield f"http://{servers.HOST}:{listener.getsockname()[1]}"
+        thread.join(servers.WAIT)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_survives_any_cut(client: str, tmp_path: Path) -> None:
+    with saying(*(bytes([byte]) for byte in GOOD)) as url:
+        done = clients.run(client, url, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "Téa 🫖\nComplete: stop.\n")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_tells_a_lost_connection_from_a_whole_answer(
+    client: str, tmp_path: Path
+) -> None:
+    with saying(GOOD.partition(b"event: done")[0]) as url:
+        done = clients.run(client, url, tmp_path)
+    assert (done.returncode, done.stdout) == (1, "Téa 🫖")
+    assert done.stderr == "\nNot complete. The connection was lost.\n"
+
+
+# Run it and Break it, word by word
+
+PAGE = ROOT / "docs/recipes/llm_openai.md"
+COOKBOOK = Path(sys.executable).with_name("cookbook")
+
+
+def commands(of: str) -> list[str]:
+    """Give the commands that a part of the page tells its reader to type, in order."""
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", of, re.MULTILINE | re.DOTALL)
+    return [line.strip() for block in blocks for line in block.splitlines()]
+
+
+def typed(command: str, **ports: int) -> list[str]:
+    """Read a command as a shell does, with ports of the test for those it prints."""
+    for printed, port in (("8000", ports["recipe"]), ("8001", ports["model"])):
+        command = command.replace(f"127.0.0.1:{printed}", f"127.0.0.1:{port}")
+    return shlex.split(command)
+
+
+def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
+    tmp_path: Path,
+) -> None:
+    page = PAGE.read_text("utf-8")
+    model, *exports, start, ask_it = commands(page.partition("## The code")[0])
+    broken = page.partition('!!! example "Break it"')[2].partition("## In")[0]
+    scripted_model, *more, start_again = commands(broken)
+    assert [model, scripted_model] == ["cookbook llm", "cookbook llm --scripted"]
+    assert start == start_again == f"uvicorn {APP}"
+    assert more == [*exports, "export OPENAI_MODEL=truncated"]
+
+    port = free_port()
+    argv = [str(COOKBOOK), *shlex.split(scripted_model)[1:], "--port", str(port)]
+    with serve(argv, port, env={"PYTHONUNBUFFERED": "1"}) as provider:
+        env = {}
+        for line in more:
+            (_, variable) = typed(line, recipe=0, model=port)
+            name, _, env[name] = variable.partition("=")
+            if name != "OPENAI_MODEL":  # The provider prints the others.
+                provider.expect(f"export {variable}")
+
+        def see(cwd: Path) -> str:
+            with uvicorn(APP, env=env, cwd=cwd) as recipe:
+                command = typed(ask_it, recipe=recipe.port, model=port)
+                return subprocess.check_output(command, text=True)
+
+        before = see(ROOT)
+        old, new = "if done.finish_reason:", "if True:"
+        after = see(changed(tmp_path, "llm_openai", old, new))
+    assert before.count("event: token") == after.count("event: token") == 2
+    assert ("event: failed" in before, "event: done" in before) == (True, False)
+    assert ("event: failed" in after, "event: done" in after) == (False, True)
 
 
 # A real model

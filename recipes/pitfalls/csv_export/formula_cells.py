@@ -1,5 +1,11 @@
-"""Wrong: what a customer typed is run as a formula on the accountant's machine."""
+"""Wrong: what a customer typed is run as a formula on the accountant's machine.
 
+Run it:   uvicorn recipes.pitfalls.csv_export.formula_cells:app
+Try it:   curl -sS 'http://127.0.0.1:8000/orders.csv?rows=4'
+See it:   "=HYPERLINK(""http://evil.example"")"
+"""
+
+# --8<-- [start:wrong]
 import csv
 import io
 from collections.abc import Iterator
@@ -7,21 +13,26 @@ from collections.abc import Iterator
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from recipes.csv_export import orders
+from recipes.csv_export import CHUNK, orders, take
 
 app = FastAPI()
 
 
-# --8<-- [start:wrong]
-def to_csv(rows: int) -> Iterator[str]:
+def to_csv(rows: int) -> Iterator[bytes]:
     """Quote every cell as the RFC says, and trust what it holds."""
     buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerows(orders(rows))
-    yield buffer.getvalue()
+    writer = csv.writer(buffer)
+    for order in orders(rows):
+        writer.writerow(order)
+        if buffer.tell() >= CHUNK:
+            yield take(buffer)
+    yield take(buffer)
 
 
-# --8<-- [end:wrong]
 @app.get("/orders.csv")
 def export_orders(rows: int = 1000) -> StreamingResponse:
     """Download the orders."""
     return StreamingResponse(to_csv(rows), media_type="text/csv")
+
+
+# --8<-- [end:wrong]

@@ -1,5 +1,11 @@
-"""Wrong: a row a `yield` pays for a thread switch and a chunk with every row."""
+"""Wrong: a row a `yield` pays for a thread switch and a chunk with every row.
 
+Run it:   uvicorn recipes.pitfalls.csv_export.row_per_yield:app
+Try it:   curl -sS --raw 'http://127.0.0.1:8000/orders.csv?rows=3'
+See it:   3f
+"""
+
+# --8<-- [start:wrong]
 import csv
 import io
 from collections.abc import Iterator
@@ -7,22 +13,24 @@ from collections.abc import Iterator
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from recipes.csv_export import orders
+from recipes.csv_export import orders, take
 
 app = FastAPI()
 
 
-# --8<-- [start:wrong]
-def to_csv(rows: int) -> Iterator[str]:
+def to_csv(rows: int) -> Iterator[bytes]:
     """Write each row by itself."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
     for order in orders(rows):
-        buffer = io.StringIO(newline="")
-        csv.writer(buffer).writerow(order)
-        yield buffer.getvalue()
+        writer.writerow(order)
+        yield take(buffer)
 
 
-# --8<-- [end:wrong]
 @app.get("/orders.csv")
 def export_orders(rows: int = 1000) -> StreamingResponse:
     """Download the orders."""
     return StreamingResponse(to_csv(rows), media_type="text/csv")
+
+
+# --8<-- [end:wrong]

@@ -1,5 +1,16 @@
-"""Wrong: a token that has line ends is cut up, lost, or an event of its own."""
+# /// script
+# [tool.cookbook]
+# needs = ["model"]
+# ///
+"""Wrong: a token that has line ends is cut up, lost, or an event of its own.
 
+Run it:   uvicorn recipes.pitfalls.llm_openai.token_as_raw_data:app
+Try it:   curl -N 'http://127.0.0.1:8000/answer?prompt=x&model=newlines'
+          curl -N 'http://127.0.0.1:8000/answer?prompt=x&model=framing'
+See it:   event: admin
+"""
+
+# --8<-- [start:wrong]
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
@@ -9,7 +20,6 @@ from openai import AsyncOpenAI
 app = FastAPI()
 
 
-# --8<-- [start:wrong]
 async def events(prompt: str, model: str) -> AsyncIterator[str]:
     """Put each token behind `data:` as it is."""
     async with (
@@ -24,8 +34,10 @@ async def events(prompt: str, model: str) -> AsyncIterator[str]:
     yield "data: [DONE]\n\n"
 
 
-# --8<-- [end:wrong]
 @app.get("/answer")
 async def answer(prompt: str, model: str) -> StreamingResponse:
     """Stream the answer of a model."""
     return StreamingResponse(events(prompt, model), media_type="text/event-stream")
+
+
+# --8<-- [end:wrong]

@@ -1,5 +1,12 @@
-"""Wrong: an async generator that never waits cannot be stopped, nor can its server."""
+"""Wrong: an async generator that never waits cannot be stopped, nor can its server.
 
+Run it:   uvicorn recipes.pitfalls.plain_text.generator_without_await:app
+Try it:   curl -sS --max-time 1 -o /dev/null http://127.0.0.1:8000/tickets
+          curl -sS --max-time 2 http://127.0.0.1:8000/openapi.json
+See it:   with 0 bytes received
+"""
+
+# --8<-- [start:wrong]
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
@@ -8,7 +15,6 @@ from fastapi.responses import StreamingResponse
 app = FastAPI()
 
 
-# --8<-- [start:wrong]
 async def ticket_numbers() -> AsyncIterator[str]:
     """Count for ever, and never await."""
     number = 0
@@ -33,7 +39,7 @@ class TextStream(StreamingResponse):
 
 @app.get("/tickets-as-route", response_class=TextStream)
 async def tickets_as_route() -> AsyncIterator[str]:
-    """Yield from the route: FastAPI waits a moment after every item."""
+    """Yield from the route: FastAPI lets other work run after every item."""
     number = 0
     while True:
         number += 1

@@ -1,10 +1,24 @@
-"""Wrong: an event without data is never delivered, so the page waits for ever."""
+"""Wrong: a browser drops an event without data, so its page never sees the end.
+
+Run it:   uvicorn recipes.pitfalls.sse_basic.end_without_data:app
+Try it:   curl -N http://127.0.0.1:8000/complete-events
+          curl -N http://127.0.0.1:8000/events
+See it:   event: end
+
+The page at `/` shows what a browser makes of `/events`, the one at `/?complete-events`
+what it makes of the other.
+"""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.responses import FileResponse
+
+# --8<-- [start:imports]
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+# --8<-- [end:imports]
 app = FastAPI()
 
 
@@ -26,3 +40,7 @@ async def complete_feed() -> AsyncIterator[ServerSentEvent]:
 
 
 # --8<-- [end:right]
+@app.get("/")
+def page() -> FileResponse:
+    """Show in a browser which events arrive."""
+    return FileResponse(Path(__file__).with_suffix(".html"))

@@ -1,4 +1,10 @@
-"""Wrong: a line end inside `data` ends the event, and what follows forges another."""
+"""Wrong: a line end inside `data` ends the event, and what follows forges another.
+
+Run it:   uvicorn recipes.pitfalls.sse_basic.newline_in_data:app
+Try it:   curl "http://127.0.0.1:8000/note?text=one%0Atwo"
+          curl "http://127.0.0.1:8000/note?text=hello%0A%0Aevent:%20admin%0Adata:%20x"
+See it:   event: admin
+"""
 
 from collections.abc import Iterator
 

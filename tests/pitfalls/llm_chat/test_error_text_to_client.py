@@ -1,4 +1,4 @@
-"""docs/pitfalls/tokens.md: my API key or the provider's error shows up in the browser."""
+"""docs/pitfalls/tokens.md: my API tells the provider's answer, or a key."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,6 @@ from recipes.pitfalls.llm_chat import error_text_to_client as wrong
 from tests.kit.asgi import drive
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "Hi"}]}).encode()
-KEY = "sk-secret-ключ"  # As when a letter of another alphabet got in by copying.
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +30,7 @@ def test_the_words_of_the_provider_reach_the_client(
 ) -> None:
     for name, value in {**provider.env, "OPENAI_MODEL": "unauthorized"}.items():
         monkeypatch.setenv(name, value)
+    path = "/chat/stream?model=unauthorized"
     headers = {"content-type": "application/json"}
-    run = drive(app, "/chat/stream", method="POST", headers=headers, body=BODY)
+    run = drive(app, path, method="POST", headers=headers, body=BODY)
     assert (b"The key is wrong" in run.body) == told

@@ -1,58 +1,43 @@
 """docs/pitfalls/tokens.md: IndexError on the last chunk of a model's answer."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+import json
+from collections.abc import Iterator
 
-import openai
 import pytest
 
 from cookbook.llm import scripted
-from recipes.llm_openai import Chunks, Token, answer
+from recipes import llm_openai
 from recipes.pitfalls.llm_openai import choices_without_check as wrong
+from tests.kit import sse
+from tests.kit.asgi import drive
 
-Tokens = Callable[[Chunks], AsyncIterator[str]]
-SAID = ["Tea", " is", " hot", " because", " the", " water", " was", "."]
-
-
-async def right(chunks: Chunks) -> AsyncIterator[str]:
-    """Give the texts of the recipe's tokens."""
-    async for event in answer(chunks):
-        if isinstance(event, Token):
-            yield event.text
+SAID = "Tea is hot because the water was."
 
 
-async def collect(tokens: Tokens, url: str, model: str, usage: bool) -> list[str]:
-    """Give the tokens up to an IndexError, which is the last then."""
-    found = list[str]()
-    async with (
-        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
-        await client.chat.completions.create(
-            model=model,
-            messages=[{"role": "user", "content": "Why is tea hot"}],
-            stream=True,
-            stream_options={"include_usage": usage},
-        ) as chunks,
-    ):
-        try:
-            async for text in tokens(chunks):
-                found.append(text)
-        except IndexError as error:
-            found.append(type(error).__name__)
-    return found
+@pytest.fixture(autouse=True)
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the SDK find a scripted provider."""
+    with scripted.running(pace=0) as running:
+        for name, value in {**running.env, "OPENAI_MODEL": "ok"}.items():
+            monkeypatch.setenv(name, value)
+        yield
 
 
-@pytest.mark.parametrize(
-    ("tokens", "without_usage", "with_usage"),
-    [
-        (wrong.tokens, [*SAID, "None"], [*SAID, "None", "IndexError"]),
-        (right, SAID, SAID),
-    ],
-    ids=["wrong", "right"],
-)
-def test_the_chunk_with_the_usage_has_no_choice_and_the_last_choice_no_content(
-    tokens: Tokens, without_usage: list[str], with_usage: list[str]
-) -> None:
-    with scripted.running(pace=0) as provider:
-        for usage, expected in ((False, without_usage), (True, with_usage)):
-            found = asyncio.run(collect(tokens, provider.url, "ok", usage))
-            assert [text for text in found if text] == expected
+def test_wrong_the_answer_ends_with_none_and_an_index_error() -> None:
+    run = drive(wrong.app, "/answer?prompt=x&model=ok")
+    assert run.body.decode() == SAID + "None"
+    assert isinstance(run.error, IndexError)
+    assert "end" not in run.journal
+
+
+def test_an_answer_without_its_last_chunk_hides_the_mistake() -> None:
+    run = drive(wrong.app, "/answer?prompt=x&model=truncated")
+    assert run.error is None
+
+
+def test_right_the_recipe_takes_what_is_there() -> None:
+    run = drive(llm_openai.app, "/answer?prompt=x")
+    events = sse.parse(run.chunks).events
+    tokens = [json.loads(e.data)["text"] for e in events if e.event == "token"]
+    assert ("".join(tokens), events[-1].event) == (SAID, "done")
+    assert json.loads(events[-1].data)["usage"]["completion_tokens"] == len(tokens)

@@ -1,78 +1,69 @@
-"""docs/pitfalls/tokens.md: the model goes on writing after the client has left."""
+"""docs/pitfalls/tokens.md: the model goes on writing after the user has left."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from starlette.types import ASGIApp
+from fastapi import FastAPI
 
+from cookbook.background import serving
 from cookbook.llm import scripted
 from recipes import llm_openai
 from recipes.pitfalls.llm_openai import stream_never_closed as wrong
-from tests.kit.asgi import Run, drive, note
-
-# Twenty events come in one chunk: who reads them stands at a `yield`, not an `await`.
-AT_ONCE = """
-[at-once]
-about = "Nineteen tokens at once, and more only when they are asked for"
-tokens = ["Tea "]
-repeat = 1000
-gate = true
-join = 20
-"""
-
-every_version = pytest.mark.parametrize(
-    ("app", "right"),
-    [(wrong.app, False), (llm_openai.app, True)],
-    ids=["wrong", "right"],
-)
+from tests.kit.servers import raw_get
 
 
 @pytest.fixture
-def provider(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[scripted.Provider]:
-    """Run a provider, and note when its response is closed."""
-    close = httpx2.Response.aclose
-
-    async def noted(response: httpx2.Response) -> None:
-        note("closed")
-        await close(response)
-
-    monkeypatch.setattr(httpx2.Response, "aclose", noted)
-    scenarios = tmp_path / "scenarios.toml"
-    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + AT_ONCE, "utf-8")
-    with scripted.running(scenarios, pace=0) as running:
-        for name, value in running.env.items():
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[scripted.Provider]:
+    """Run a provider that makes a token only when it is told to."""
+    with scripted.running(pace=0) as running:
+        for name, value in {**running.env, "OPENAI_MODEL": "gated"}.items():
             monkeypatch.setenv(name, value)
         yield running
 
 
-def ask(app: ASGIApp, model: str, patch: pytest.MonkeyPatch, at: int | None) -> Run:
-    """Ask once; the client stalls and leaves at a chunk, or reads to the end."""
-    patch.setenv("OPENAI_MODEL", model)
-    target = f"/answer?prompt=x&model={model}"
-    return drive(app, target, stall_at=at, disconnect_at=at)
+def leave_after_two_tokens(address: str, provider: scripted.Provider) -> None:
+    """Ask, read up to the second token, and close the connection."""
+    port = urlsplit(address).port
+    assert port
+    with raw_get(port, "/answer?prompt=x&model=gated") as answer:
+        provider.go(2)
+        for _ in range(3):
+            answer.chunk()
 
 
-@every_version
-def test_only_a_dependency_closes_it_when_a_slow_client_leaves(
-    app: ASGIApp,
-    right: bool,
+def made_five(request: scripted.Request) -> bool:
+    return request.tokens_made == 5
+
+
+def test_wrong_the_provider_makes_tokens_for_nobody(
     provider: scripted.Provider,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    provider.go(19)
-    run = ask(app, "at-once", monkeypatch, at=3)
-    assert ("closed" in run.before(run.journal[-1])) == right
+    with serving(wrong.app) as address:
+        leave_after_two_tokens(address, provider)
+        provider.go(3)
+        assert provider.wait(1, until=made_five).hung_up_after is None
+        assert httpx2.get(f"{address}/running").json() == {"running": 1}
+        provider.go(1000)
+        assert provider.wait(1).finished
 
 
-@every_version
-@pytest.mark.usefixtures("provider")
-def test_it_goes_unnoticed_as_long_as_clients_stay(
-    app: ASGIApp, right: bool, monkeypatch: pytest.MonkeyPatch
+def test_right_the_provider_stops_at_the_token_that_was_read(
+    provider: scripted.Provider,
 ) -> None:
-    run = ask(app, "ok", monkeypatch, at=None)
-    assert "closed" in run.before("returned")
-    assert (b"event: done" in run.body) == right
+    with serving(llm_openai.app) as address:
+        leave_after_two_tokens(address, provider)
+        assert provider.wait(1).hung_up_after == 2
+
+
+@pytest.mark.parametrize("app", [wrong.app, llm_openai.app], ids=["wrong", "right"])
+def test_nobody_notices_as_long_as_clients_stay(
+    app: FastAPI, provider: scripted.Provider
+) -> None:
+    provider.go(1000)
+    with serving(app) as address:
+        answer = httpx2.get(f"{address}/answer?prompt=x&model=gated")
+    assert answer.status_code == 200
+    assert provider.wait(1).tokens_made == 1000
+    assert wrong.running == set()

@@ -1,4 +1,4 @@
-"""docs/pitfalls/tokens.md: line breaks vanish from the model's answer, or it forges events."""
+"""docs/pitfalls/tokens.md: newlines are missing in streamed LLM output."""
 
 import json
 

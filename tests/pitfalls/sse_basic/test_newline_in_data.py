@@ -1,4 +1,4 @@
-"""docs/pitfalls/events.md: newlines vanish from my SSE messages, or one becomes two."""
+"""docs/pitfalls/events.md: newlines vanish from my SSE messages."""
 
 import pytest
 from fastapi.testclient import TestClient

@@ -1,0 +1,112 @@
+// @ts-check
+
+import { count } from "./dom.js";
+import { told } from "./curl.js";
+import { Timeline, shortTime } from "./timeline.js";
+
+/** @typedef {import("./curl.js").Wanted} Wanted */
+
+const template = document.createElement("template");
+template.innerHTML = `
+  <section class="lp-figure">
+    <p class="lp-title"><span class="lp-before-mark" hidden>before:</span>
+      <code></code> <span data-fact="answer"></span></p>
+    <dl class="lp-facts">
+      <div><dt>chunks</dt><dd data-fact="chunks"></dd></div>
+      <div><dt>bytes</dt><dd data-fact="bytes"></dd></div>
+      <div class="lp-sse"><dt>events</dt><dd data-fact="events"></dd></div>
+      <div><dt>first byte</dt><dd data-fact="first"></dd></div>
+      <div><dt>total</dt><dd data-fact="total"></dd></div>
+    </dl>
+  </section>`;
+
+/** One run, as a figure: what was asked, the timeline and the facts. */
+export class Figure {
+  node = /** @type {HTMLElement} */ (template.content.firstElementChild?.cloneNode(true));
+  chunks = 0;
+  bytes = 0;
+  events = 0;
+  partial = false; // some events may be among what a recording left out
+  elapsed = 0; // ms
+  #timeline = new Timeline();
+  #drawn = ""; // what the last drawing showed
+
+  /** @param {Wanted} wanted */
+  constructor(wanted) {
+    this.key = keyOf(wanted);
+    const title = titleOf(wanted);
+    this.node.querySelector("code")?.replaceChildren(title);
+    this.node.setAttribute("aria-label", title);
+    this.node.querySelector(".lp-title")?.after(this.#timeline.node);
+    for (const name of ["first", "answer"]) this.fact(name, "–");
+  }
+
+  /**
+   * @param {number} at ms since the request
+   * @param {number} size bytes
+   */
+  add(at, size) {
+    if (this.chunks++ === 0) this.fact("first", shortTime(at));
+    this.bytes += size;
+    this.#timeline.add(at, size);
+  }
+
+  /** @param {boolean} isSSE whether events are counted */
+  counts(isSSE) {
+    this.node.toggleAttribute("data-sse", isSSE);
+  }
+
+  /**
+   * @param {boolean} running
+   * @param {number} length ms that the axis has to hold at least
+   */
+  paint(running, length) {
+    const drawn = [running, length, this.elapsed, this.chunks].join();
+    if (drawn === this.#drawn) return;
+    this.#drawn = drawn;
+    this.fact("chunks", this.chunks.toLocaleString("en"));
+    this.fact("bytes", this.bytes.toLocaleString("en"));
+    this.fact("events", this.events.toLocaleString("en") + (this.partial ? " or more" : ""));
+    this.fact("total", shortTime(this.elapsed));
+    this.#timeline.draw(this.elapsed, length, running);
+  }
+
+  /** Steps back: another run comes in front. */
+  retire() {
+    this.node.classList.add("lp-before");
+    this.node.setAttribute("aria-label", `Before: ${this.node.getAttribute("aria-label")}`);
+    this.node.querySelector(".lp-before-mark")?.removeAttribute("hidden");
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} value
+   */
+  fact(name, value) {
+    const node = this.node.querySelector(`[data-fact="${name}"]`);
+    if (node && node.textContent !== value) node.textContent = value;
+  }
+}
+
+/**
+ * Two runs that are shown on one time scale, if neither would be too small to be seen.
+ * @param {number} one ms
+ * @param {number} other ms
+ */
+export function similar(one, other) {
+  return Math.min(one, other) * 20 >= Math.max(one, other);
+}
+
+/** @param {Wanted} wanted */
+export function keyOf({ line, method, path, headers, body }) {
+  return JSON.stringify([line, method, path, headers, body]);
+}
+
+/**
+ * A request in words.
+ * @param {Wanted} wanted
+ */
+function titleOf(wanted) {
+  const headers = told(wanted).map((pair) => pair.join(": "));
+  return [`${wanted.method} ${wanted.path}`, ...headers].join(" · ");
+}

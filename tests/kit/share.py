@@ -1,0 +1,58 @@
+"""Two runs of pytest that share the work: `-p tests.kit.share --share FOLDER`.
+
+Each run collects all tests, and runs only the files that no other run with the same
+FOLDER has begun. A file stays in one process, and with it the fixtures of its module;
+whichever run is free first takes the next file. A file that needs Chromium is taken
+once, although its tests are run in two places, before and after those of other files.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Name the folder in which a file is left for each file of tests that was begun."""
+    parser.addoption("--share", type=Path, required=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the tests of the files that are for this run."""
+    if session.testsfailed or session.config.option.collectonly:
+        return None  # There is nothing to run: pytest says so itself.
+    ours = _ours(session)
+    item = next(ours, None)
+    while item:
+        # A test is told which one follows it, and so which fixtures it may leave open.
+        following = next(ours, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
+
+
+def _ours(session: pytest.Session) -> Iterator[pytest.Item]:
+    """Pass over the tests of every file that another run has begun."""
+    folder: Path = session.config.getoption("--share")
+    ours: dict[Path, bool] = {}
+    for item in session.items:
+        if item.path not in ours:
+            ours[item.path] = _take(folder, item)
+        if ours[item.path]:
+            yield item
+
+
+def _take(folder: Path, item: pytest.Item) -> bool:
+    name = item.path.relative_to(item.config.rootpath).as_posix().replace("/", "+")
+    try:
+        # The system lets only one process make the file.
+        os.close(os.open(folder / name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
