@@ -20,12 +20,13 @@ Try it:   curl -N 'http://127.0.0.1:8000/models?limit=3'
 import logging
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
 import sqlalchemy as sql
@@ -35,7 +36,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-T = TypeVar("T")
 log = logging.getLogger("uvicorn.error")  # what uvicorn shows on the console
 
 # --8<-- [start:table]
@@ -103,8 +103,7 @@ async def fill(connection: AsyncConnection) -> None:
     mode = "json" if connection.dialect.name == "sqlite" else "python"
     for first in range(1, ROWS + 1, BATCH):
         last = min(first + BATCH - 1, ROWS)
-        numbers = range(first, last + 1)
-        orders = [sample(number).model_dump(mode=mode) for number in numbers]
+        orders = [sample(n).model_dump(mode=mode) for n in range(first, last + 1)]
         await connection.execute(sql.insert(table), orders)
         log.info("Wrote %s of %s orders", f"{last:,}", f"{ROWS:,}")
 
@@ -140,11 +139,61 @@ app = FastAPI(title="ndjson_database", lifespan=lifespan)
 
 
 # --8<-- [end:first-use]
-# --8<-- [start:pages]
-PAGE = 2000  # rows
+# --8<-- [start:readers]
 # JSON has one kind of number: as text, a price keeps every digit in every client.
 PRICE = sql.cast(table.c.price, sql.Text).label("price")
 COLUMNS = [PRICE if column.name == "price" else column for column in table.c]
+
+
+class Page(NamedTuple):
+    """What one query gives."""
+
+    rows: int  # how many
+    last: int  # id of the last row
+    content: Any  # a list of orders, or lines as bytes
+
+
+async def as_orders(connection: AsyncConnection, query: sql.Select[Any]) -> Page:
+    """Check each row; its text becomes times and decimals again."""
+    result = await connection.execute(query)
+    orders = [Order.model_validate(row, from_attributes=True) for row in result]
+    last = orders[-1].id if orders else 0
+    return Page(len(orders), last, orders)
+
+
+async def as_lines(connection: AsyncConnection, query: sql.Select[Any]) -> Page:
+    """Write each row as a line of JSON, whatever is in it."""
+    result = await connection.execute(query)
+    last = 0
+    lines = []
+    for row in result:
+        order = dict(zip(Order.model_fields, row, strict=True))
+        lines.append(orjson.dumps(order, option=orjson.OPT_APPEND_NEWLINE))
+        last = row.id
+    return Page(len(lines), last, b"".join(lines))
+
+
+async def as_json(connection: AsyncConnection, query: sql.Select[Any]) -> Page:
+    """Let the database write the lines, and join those of a page."""
+    page = query.subquery("page")
+    if connection.dialect.name == "postgresql":
+        line = sql.func.row_to_json(page.table_valued())
+    else:
+        # json_object wants name, value, name, value, one after the other.
+        line = sql.func.json_object(*chain.from_iterable(page.c.items()))
+    lines = sql.func.aggregate_strings(sql.cast(line, sql.Text), "\n")
+    whole = sql.select(sql.func.count(), sql.func.max(page.c.id), lines)
+    result = await connection.execute(whole)
+    rows, last, text = result.one()
+    return Page(rows, last or 0, f"{text}\n".encode())
+
+
+Reader = Callable[[AsyncConnection, sql.Select[Any]], Awaitable[Page]]
+
+
+# --8<-- [end:readers]
+# --8<-- [start:pages]
+PAGE = 2000  # rows
 
 
 class Asked(BaseModel, extra="forbid"):
@@ -166,84 +215,42 @@ class End(BaseModel):
         return self.model_dump_json().encode() + b"\n"
 
 
-# What a page is read as: how many rows it has, the last id, and what is sent of them.
-Page = tuple[int, int, T]
-Selected = sql.Select[Any]
-Read = Callable[[AsyncConnection, Selected], Awaitable[Page[T]]]
+class Export(NamedTuple):
+    """What one request asks for; `end` says how far it has been read."""
+
+    engine: AsyncEngine
+    asked: Asked
+    end: End
 
 
-class Export:
-    """The orders that one request asks for; `end` says how far they have been read."""
+async def read_pages(export: Export, read: Reader) -> AsyncIterator[Page]:
+    """Read page after page; between two of them no connection is held.
 
-    def __init__(self, engine: AsyncEngine, asked: Asked) -> None:
-        self.engine = engine
-        self.asked = asked
-        self.end = End()
-
-    async def pages(self, read: Read[T]) -> AsyncIterator[T]:
-        """Read page after page; between two of them no connection is held.
-
-        A failure ends the pages early: `end.done` stays False, and the log says why.
-        """
-        query = sql.select(*COLUMNS).order_by(table.c.id)
-        if self.asked.state:
-            query = query.where(table.c.state == self.asked.state)
-        last = self.asked.after
-        while not self.end.done:
-            size = min(PAGE, self.asked.limit - self.end.rows)
-            rest = query.where(table.c.id > last).limit(size)
-            try:
-                async with self.engine.connect() as connection:
-                    rows, last, content = await read(connection, rest)
-            except Exception:
-                log.exception("An export failed after %d rows", self.end.rows)
-                return
-            self.end.rows += rows
-            if rows:
-                yield content
-            self.end.done = rows < size or self.end.rows == self.asked.limit
+    A failure ends the pages early: `end.done` stays False, and the log says why.
+    """
+    asked = export.asked
+    end = export.end
+    query = sql.select(*COLUMNS).order_by(table.c.id)
+    if asked.state:
+        query = query.where(table.c.state == asked.state)
+    last = asked.after
+    while not end.done:
+        size = min(PAGE, asked.limit - end.rows)
+        rest = query.where(table.c.id > last).limit(size)
+        try:
+            async with export.engine.connect() as connection:
+                page = await read(connection, rest)
+        except Exception:
+            log.exception("An export failed after %d rows", end.rows)
+            return
+        if page.rows:
+            end.rows += page.rows
+            last = page.last
+            yield page
+        end.done = page.rows < size or end.rows == asked.limit
 
 
 # --8<-- [end:pages]
-# --8<-- [start:readers]
-def page_of(rows: Sequence[sql.Row[Any]], content: T) -> Page[T]:
-    """Count the rows of a page, and find the last id."""
-    last = rows[-1].id if rows else 0
-    return len(rows), last, content
-
-
-async def as_orders(connection: AsyncConnection, query: Selected) -> Page[list[Order]]:
-    """Check each row; its text becomes times and decimals again."""
-    rows = (await connection.execute(query)).all()
-    orders = [Order.model_validate(row, from_attributes=True) for row in rows]
-    return page_of(rows, orders)
-
-
-async def as_lines(connection: AsyncConnection, query: Selected) -> Page[bytes]:
-    """Write each row as a line of JSON, whatever is in it."""
-    rows = (await connection.execute(query)).all()
-    lines = []
-    for row in rows:
-        order = dict(zip(Order.model_fields, row, strict=True))
-        lines.append(orjson.dumps(order, option=orjson.OPT_APPEND_NEWLINE))
-    return page_of(rows, b"".join(lines))
-
-
-async def as_json(connection: AsyncConnection, query: Selected) -> Page[bytes]:
-    """Let the database write the lines, and join those of a page."""
-    page = query.subquery("page")
-    if connection.dialect.name == "postgresql":
-        line = sql.cast(sql.func.row_to_json(page.table_valued()), sql.Text)
-        lines = sql.func.string_agg(line, "\n")
-    else:
-        pairs = [part for column in page.c for part in (column.name, column)]
-        lines = sql.func.group_concat(sql.func.json_object(*pairs), "\n")
-    whole = sql.select(sql.func.count(), sql.func.max(page.c.id), lines)
-    rows, last, text = (await connection.execute(whole)).one()
-    return rows, last or 0, f"{text}\n".encode()
-
-
-# --8<-- [end:readers]
 # --8<-- [start:routes]
 class LinesResponse(StreamingResponse):
     """A stream of NDJSON."""
@@ -256,7 +263,7 @@ async def open_export(
 ) -> Export:
     """Begin an export; nginx is told to pass each page on as it comes."""
     answer.headers["X-Accel-Buffering"] = "no"
-    return Export(request.state.engine, asked)
+    return Export(request.state.engine, asked, End())
 
 
 Opened = Annotated[Export, Depends(open_export)]
@@ -265,8 +272,8 @@ Opened = Annotated[Export, Depends(open_export)]
 @app.get("/models")
 async def by_models(export: Opened) -> AsyncIterator[Order | End]:
     """Let FastAPI write each row; the API's schema describes it."""
-    async for orders in export.pages(as_orders):
-        for order in orders:
+    async for page in read_pages(export, as_orders):
+        for order in page.content:
             yield order
     yield export.end
 
@@ -274,16 +281,16 @@ async def by_models(export: Opened) -> AsyncIterator[Order | End]:
 @app.get("/rows", response_class=LinesResponse)
 async def by_rows(export: Opened) -> AsyncIterator[bytes]:
     """Write a page of rows with orjson."""
-    async for lines in export.pages(as_lines):
-        yield lines
+    async for page in read_pages(export, as_lines):
+        yield page.content
     yield export.end.line()
 
 
 @app.get("/database", response_class=LinesResponse)
 async def by_database(export: Opened) -> AsyncIterator[bytes]:
     """Pass on what the database has written."""
-    async for lines in export.pages(as_json):
-        yield lines
+    async for page in read_pages(export, as_json):
+        yield page.content
     yield export.end.line()
 
 

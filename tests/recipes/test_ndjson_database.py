@@ -447,7 +447,7 @@ def test_an_order_that_is_paid_meanwhile_is_sent_once(
     async def reading(connection: AsyncConnection, query: Any) -> Any:  # noqa: ANN401
         page = await read(connection, query)
         # What would shift every page that is counted with OFFSET.
-        run_sql(another, f"DELETE FROM orders WHERE id <= {page[1] - PAGE // 2}")  # noqa: S608
+        run_sql(another, f"DELETE FROM orders WHERE id <= {page.last - PAGE // 2}")  # noqa: S608
         return page
 
     monkeypatch.setattr(recipe, reader, reading)

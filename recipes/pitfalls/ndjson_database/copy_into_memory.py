@@ -19,7 +19,15 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from recipes.ndjson_database import Export, Order, lifespan, open_export, page_of, table
+from recipes.ndjson_database import (
+    Export,
+    Order,
+    Page,
+    lifespan,
+    open_export,
+    read_pages,
+    table,
+)
 
 app = FastAPI(lifespan=lifespan)
 
@@ -56,14 +64,13 @@ class CSVResponse(StreamingResponse):
     media_type = "text/csv"
 
 
-async def as_csv(
-    connection: AsyncConnection, query: Select[Any]
-) -> tuple[int, int, bytes]:
+async def as_csv(connection: AsyncConnection, query: Select[Any]) -> Page:
     """Copy one page: from its first id up to its last."""
-    ids = (await connection.execute(query.with_only_columns(table.c.id))).all()
-    rows, last, _ = page_of(ids, None)
-    page = await copy(connection, query.where(table.c.id <= last), header=False)
-    return rows, last, page
+    result = await connection.execute(query.with_only_columns(table.c.id))
+    ids = result.scalars().all()
+    last = ids[-1] if ids else 0
+    rows = await copy(connection, query.where(table.c.id <= last), header=False)
+    return Page(len(ids), last, rows)
 
 
 @app.get("/orders.csv", response_class=CSVResponse)
@@ -72,8 +79,8 @@ async def by_copy(
 ) -> AsyncIterator[bytes]:
     """Send a page as soon as it is copied."""
     yield ",".join(Order.model_fields).encode() + b"\n"
-    async for page in export.pages(as_csv):
-        yield page
+    async for page in read_pages(export, as_csv):
+        yield page.content
     if not export.end.done:
         # CSV has no last line that could say so: the client sees a broken connection.
         raise RuntimeError("The export broke off.")
