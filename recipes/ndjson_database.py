@@ -1,6 +1,7 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
+#     "anyio>=4.16",
 #     "fastapi>=0.165",
 #     "orjson>=3.11",
 #     "sqlalchemy[aiosqlite,postgresql-asyncpg]>=2.1.9",
@@ -31,6 +32,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import orjson
 import sqlalchemy as sql
 import uvicorn
+from anyio import CancelScope
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
@@ -210,10 +212,6 @@ class End(BaseModel):
     done: bool = False
     rows: int = 0
 
-    def line(self) -> bytes:
-        """Write it as JSON."""
-        return self.model_dump_json().encode() + b"\n"
-
 
 class Export(NamedTuple):
     """What one request asks for; `end` says how far it has been read."""
@@ -228,18 +226,19 @@ async def read_pages(export: Export, read: Reader) -> AsyncIterator[Page]:
 
     A failure ends the pages early: `end.done` stays False, and the log says why.
     """
-    asked = export.asked
     end = export.end
     query = sql.select(*COLUMNS).order_by(table.c.id)
-    if asked.state:
-        query = query.where(table.c.state == asked.state)
-    last = asked.after
+    if export.asked.state:
+        query = query.where(table.c.state == export.asked.state)
+    last = export.asked.after
     while not end.done:
-        size = min(PAGE, asked.limit - end.rows)
+        size = min(PAGE, export.asked.limit - end.rows)
         rest = query.where(table.c.id > last).limit(size)
         try:
-            async with export.engine.connect() as connection:
-                page = await read(connection, rest)
+            # A client may leave meanwhile: a query that has begun is read to its end.
+            with CancelScope(shield=True):
+                async with export.engine.connect() as connection:
+                    page = await read(connection, rest)
         except Exception:
             log.exception("An export failed after %d rows", end.rows)
             return
@@ -247,7 +246,7 @@ async def read_pages(export: Export, read: Reader) -> AsyncIterator[Page]:
             end.rows += page.rows
             last = page.last
             yield page
-        end.done = page.rows < size or end.rows == asked.limit
+        end.done = page.rows < size or end.rows == export.asked.limit
 
 
 # --8<-- [end:pages]
@@ -283,7 +282,7 @@ async def by_rows(export: Opened) -> AsyncIterator[bytes]:
     """Write a page of rows with orjson."""
     async for page in read_pages(export, as_lines):
         yield page.content
-    yield export.end.line()
+    yield export.end.model_dump_json().encode() + b"\n"
 
 
 @app.get("/database", response_class=LinesResponse)
@@ -291,7 +290,7 @@ async def by_database(export: Opened) -> AsyncIterator[bytes]:
     """Pass on what the database has written."""
     async for page in read_pages(export, as_json):
         yield page.content
-    yield export.end.line()
+    yield export.end.model_dump_json().encode() + b"\n"
 
 
 # --8<-- [end:routes]

@@ -3,10 +3,12 @@
 tests/servers/test_ndjson_database.py proves them on PostgreSQL, and with real sockets.
 """
 
+import asyncio
 import json
 import logging
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -17,6 +19,7 @@ import pytest
 import sqlalchemy as sql
 from fastapi.testclient import TestClient
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from starlette.types import Message, Receive, Scope, Send
 
 from recipes import ndjson_database as recipe
 from recipes.ndjson_database import Order, app, sample
@@ -185,6 +188,37 @@ def test_a_client_that_leaves_leaves_no_connection_behind(
     route: str, engines: list[AsyncEngine]
 ) -> None:
     run = drive(app, route, disconnect_at=1)
+    assert run.journal.count("taken") == run.journal.count("given back")
+    assert len(engines) == 1
+
+
+@every_route
+def test_a_query_is_read_to_its_end_when_the_client_leaves_in_it(
+    route: str, engines: list[AsyncEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = getattr(recipe, ROUTES[route])
+    begun = threading.Event()
+    gone = asyncio.Event()
+
+    async def reading(connection: AsyncConnection, query: Any) -> Any:  # noqa: ANN401
+        begun.set()
+        await gone.wait()
+        page = await read(connection, query)
+        note("page")
+        return page
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        async def receiving() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                gone.set()
+            return message
+
+        await app(scope, receiving, send)
+
+    monkeypatch.setattr(recipe, ROUTES[route], reading)
+    run = drive(watched, route, leave_after=begun.wait)
+    assert run.journal.count("page") == 1
     assert run.journal.count("taken") == run.journal.count("given back")
     assert len(engines) == 1
 
