@@ -14,11 +14,13 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import sqlalchemy as sql
 from fastapi.testclient import TestClient
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.schema import CreateTable
 from starlette.types import Message, Receive, Scope, Send
 
 from recipes import ndjson_database as recipe
@@ -241,9 +243,21 @@ def test_a_table_that_ends_with_a_page_is_complete(route: str) -> None:
 
 
 @every_route
-def test_no_orders_are_a_complete_answer_too(route: str) -> None:
+def test_no_orders_are_a_complete_answer_too(
+    route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = []
+    read = getattr(recipe, ROUTES[route])
+
+    async def reading(connection: AsyncConnection, query: Any) -> Any:  # noqa: ANN401
+        page = await read(connection, query)
+        pages.append(page[:2])
+        return page
+
+    monkeypatch.setattr(recipe, ROUTES[route], reading)
     run = drive(app, f"{route}?after={2**31 - 1}&limit=10000000")
     assert run.body == b'{"done":true,"rows":0}\n'
+    assert pages == [(0, 0)]
 
 
 @every_route
@@ -456,6 +470,41 @@ def test_the_pool_has_two_connections(engines: list[AsyncEngine]) -> None:
     pool = engine.sync_engine.pool
     assert isinstance(pool, sql.pool.QueuePool)
     assert (pool.size(), pool._max_overflow) == (2, 0)
+
+
+def test_a_connection_waits_a_minute_for_the_lock_of_another_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create = mock.Mock(side_effect=vars(recipe)["create_async_engine"])
+    monkeypatch.setattr(recipe, "create_async_engine", create)
+    drive(app, "/rows?limit=1")
+    assert create.call_args.kwargs["connect_args"] == {"timeout": 60}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "types"),
+    [
+        ("sqlite", ["placed_at TEXT", "price TEXT"]),
+        (
+            "postgresql",
+            ["placed_at TIMESTAMP WITH TIME ZONE", "price NUMERIC(18, 2)"],
+        ),
+    ],
+)
+def test_sqlite_keeps_times_and_prices_as_text_and_postgresql_as_its_own_types(
+    dialect: str, types: list[str]
+) -> None:
+    made = sql.make_url(f"{dialect}://").get_dialect()()
+    table = str(CreateTable(recipe.table).compile(dialect=made))
+    for column in types:
+        assert f"{column}," in table
+
+
+def test_a_row_that_lacks_a_column_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recipe, "COLUMNS", recipe.COLUMNS[:-1])
+    assert lines(drive(app, "/rows")) == [{"done": False, "rows": 0}]
 
 
 def test_a_writer_is_not_blocked_by_a_reader(file: Path) -> None:
