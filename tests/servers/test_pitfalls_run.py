@@ -10,6 +10,7 @@ from cookbook import catalog
 from cookbook.catalog import ROOT, Pitfall
 from cookbook.llm import scripted
 from tests.kit import servers
+from tests.kit.postgres import postgres
 from tests.kit.servers import need
 
 LIMIT = 20  # seconds for one curl; those that wait for ever set their own
@@ -22,13 +23,22 @@ def provider() -> Iterator[Mapping[str, str]]:
         yield script.env
 
 
+@pytest.fixture(scope="module")
+def database() -> Iterator[Mapping[str, str]]:
+    """Give the environment in which a recipe finds a PostgreSQL."""
+    with postgres() as running:
+        yield {"DATABASE_URL": running.url}
+
+
 @pytest.mark.timeout(servers.START + 3 * LIMIT)
 @pytest.mark.parametrize("pitfall", catalog.pitfalls(), ids=lambda found: found.name)
 def test_a_pitfall_shows_its_mistake_to_who_does_what_it_says(
-    pitfall: Pitfall, provider: Mapping[str, str]
+    pitfall: Pitfall, provider: Mapping[str, str], request: pytest.FixtureRequest
 ) -> None:
     curl = shutil.which("curl") or need("curl", "apt-get install curl")
     env = provider if "model" in pitfall.needs else {}
+    if "postgres" in pitfall.needs:
+        env = request.getfixturevalue("database")
     app = pitfall.run.removeprefix("uvicorn ")
     with servers.uvicorn(app, env=env, warm=True) as server:
         for line in pitfall.tries:
