@@ -7,7 +7,7 @@ from benchmarks.harness import Bench, Report, Target, Version, app
 from benchmarks.versions.file_nginx import program
 from benchmarks.versions.file_samples import MB, mark
 
-OURS = "The recipe: 1 MiB a chunk"
+OURS = "The recipe: 256 KiB a chunk"
 SMALL = "aiofiles, 8 KiB a chunk"
 NGINX = "nginx, sendfile"
 PATH = "/files/{n}.bin"
@@ -51,7 +51,7 @@ BENCH = Bench(
     versions=[
         served(SMALL, "small_chunks"),
         served("FileResponse, 64 KiB a chunk", "file_response"),
-        served("FileResponse, 1 MiB a chunk", "large_file_response"),
+        served("FileResponse, 256 KiB a chunk", "large_file_response"),
         served(OURS, "recipe"),
         served("Raw ASGI, read on the event loop", "raw"),
         Version(

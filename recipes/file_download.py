@@ -152,7 +152,7 @@ def multipart(parts: list[range], size: int, kind: str, mark: str) -> list[Piece
 
 # --8<-- [end:ranges]
 # --8<-- [start:producer]
-CHUNK = 1024 * 1024  # bytes read at a time
+CHUNK = 256 * 1024  # bytes read at a time
 
 
 def etag_of(status: os.stat_result) -> str:
