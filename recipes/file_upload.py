@@ -46,7 +46,7 @@ app = FastAPI(title="file_upload", lifespan=lifespan)
 
 # --8<-- [end:folder]
 # --8<-- [start:batches]
-BATCH = 1024 * 1024  # bytes gathered before they are written
+BATCH = 256 * 1024  # bytes gathered before they are written
 
 
 async def batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
