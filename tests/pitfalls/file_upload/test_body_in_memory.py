@@ -38,7 +38,7 @@ def send_chunks(app: FastAPI, folder: Path, size: int) -> int:
         answers.append(message)
 
     scope: Scope = {"type": "http", "method": "POST", "path": "/uploads"}
-    scope |= {"query_string": b"", "headers": [], "state": {"folder": folder}}
+    scope.update(query_string=b"", headers=[], state={"folder": folder})
     asyncio.run(app(scope, receive, send))
     return int(answers[0]["status"])
 

@@ -36,8 +36,8 @@ def test_a_client_that_leaves_leaves_half_a_file(
 
     async def send(_: Message) -> None: ...
 
-    scope: Scope = {"type": "http", "method": method, "path": path, "query_string": b""}
-    scope |= {"headers": [], "state": {"folder": tmp_path}}
+    scope: Scope = {"type": "http", "method": method, "path": path}
+    scope.update(query_string=b"", headers=[], state={"folder": tmp_path})
     try:
         asyncio.run(app(scope, receive, send))
     except ClientDisconnect:
