@@ -165,8 +165,8 @@ def test_curl_mixes_two_versions_unless_it_says_which_one_it_has(
     path.unlink()
 
 
-def test_a_file_that_shrinks_meanwhile_is_an_error_to_curl(
-    server: Server, folder: Path, tmp_path: Path
+def test_a_file_that_shrinks_meanwhile_is_cut_short(
+    server: Server, folder: Path
 ) -> None:
     path = folder / "log.bin"
     with path.open("wb") as file:
@@ -175,11 +175,8 @@ def test_a_file_that_shrinks_meanwhile_is_an_error_to_curl(
         assert f"content-length: {64 * MB}\r\n" in answer.head
         os.truncate(path, 10)
         assert len(answer.stream.read()) < 64 * MB
-    assert "OSError: the file has changed while it was being sent" in server.expect(
-        "being sent"
-    )
+    server.expect("OSError: the file has changed while it was being sent")
     path.unlink()
-    assert tmp_path
 
 
 def test_a_file_of_200_mb_takes_less_than_16_mb_of_memory(
@@ -294,7 +291,7 @@ def test_redbot_finds_nothing_wrong(samples: Server) -> None:
     resource.check()
     thor.run()
     checks = [resource, *resource.subreqs.values()]
-    notes = {note for check in checks for note in check.response.notes}
+    notes = [note for check in checks for note in check.response.notes]
     wrong = [n.summary for n in notes if n.level in {levels.WARN, levels.BAD}]
     assert wrong == []
     said = {type(note).__name__ for note in notes}
