@@ -33,7 +33,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 
-# --8<-- [start:catalogue]
 def make_samples(folder: Path) -> None:
     """Write a large file and a small one, which are the same in every run."""
     line = b"order %9d is packed, and the parcel is on its way to you.\n"
@@ -56,6 +55,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Path]]:
         yield {"folder": Path(samples)}
 
 
+# --8<-- [start:catalogue]
 app = FastAPI(title="file_download", lifespan=lifespan)
 UNFIT = re.compile("^[.]|[\0-\x1f\x7f\ud800-\udfff]")  # hidden, or not to be written
 
@@ -72,6 +72,14 @@ def catalogue(request: Request) -> dict[str, int]:
             if entry.is_file(follow_symlinks=False) and not UNFIT.search(entry.name):
                 found[entry.name] = entry.stat().st_size
     return found
+
+
+async def open_file(name: str, request: Request) -> AsyncIterator[AsyncBufferedReader]:
+    """Open a file of the catalogue; close it with the response, complete or not."""
+    if name not in await run_in_threadpool(catalogue, request):
+        raise HTTPException(404, "There is no such file")
+    async with aiofiles.open(request.state.folder / name, "rb") as file:
+        yield file
 
 
 # --8<-- [end:catalogue]
@@ -183,15 +191,6 @@ async def read(
 
 
 # --8<-- [end:producer]
-# --8<-- [start:route]
-async def open_file(name: str, request: Request) -> AsyncIterator[AsyncBufferedReader]:
-    """Open a file of the catalogue; close it with the response, complete or not."""
-    if name not in await run_in_threadpool(catalogue, request):
-        raise HTTPException(404, "There is no such file")
-    async with aiofiles.open(request.state.folder / name, "rb") as file:
-        yield file
-
-
 def media_type(name: str) -> str:
     """Guess a file's type by its name; a compressed one is what it is, not its text."""
     guessed, compression = guess_type(name)
@@ -206,6 +205,7 @@ def attachment(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
+# --8<-- [start:route]
 @app.head("/files/{name}")
 @app.get("/files/{name}")
 async def download(

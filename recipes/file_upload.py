@@ -6,7 +6,6 @@
 
 Run it:   uvicorn recipes.file_upload:app
 Try it:   curl -X POST -T LICENSE http://127.0.0.1:8000/uploads
-          curl http://127.0.0.1:8000/uploads
 """
 
 import asyncio

@@ -21,6 +21,9 @@ from urllib.parse import quote, unquote
 import pytest
 from aiofiles.base import AiofilesContextManager
 from aiofiles.threadpool.binary import AsyncBufferedReader
+from anyio import AsyncFile
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from hypothesis import given
@@ -687,3 +690,58 @@ def test_a_file_that_ends_early_ends_the_reading(tmp_path: Path) -> None:
 
     with path.open("rb") as file, pytest.raises(OSError, match="changed"):
         asyncio.run(everything())
+
+
+# --- What the page says of FileResponse -----------------------------------------------
+
+
+@pytest.fixture
+def plain(folder: Path) -> TestClient:
+    """Ask an application that sends the same file by `FileResponse`."""
+    app = FastAPI()
+
+    @app.get("/files/tea.bin")
+    @app.head("/files/tea.bin")
+    def download() -> FileResponse:
+        return FileResponse(folder / "tea.bin")
+
+    return TestClient(app)
+
+
+def test_file_response_knows_ranges_and_head_and_sends_a_tag(plain: TestClient) -> None:
+    response = get(plain, range="bytes=5-9")
+    assert (response.status_code, response.content) == (206, BYTES[5:10])
+    assert get(plain, range="bytes=5-9", if_range=OTHER).status_code == 200
+    head = plain.head("/files/tea.bin")
+    assert head.headers["content-length"] == str(SIZE)
+    assert head.headers["etag"] == response.headers["etag"]
+
+
+def test_file_response_sends_again_what_the_client_has(plain: TestClient) -> None:
+    etag = get(plain).headers["etag"]
+    assert get(plain, if_none_match=etag).status_code == 200
+    assert get(plain, if_modified_since=DATE).status_code == 200
+
+
+def test_file_response_refuses_what_rfc_9110_tells_it_to_ignore(
+    plain: TestClient,
+) -> None:
+    assert get(plain, range="lines=1-2").status_code == 400
+    assert get(plain, range=f"bytes=0-4,{SIZE}-").status_code == 416
+
+
+def test_file_response_sends_a_mixture_of_two_versions(
+    plain: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_read = AsyncFile.read
+
+    async def read_then_overwrite(self: AsyncFile[bytes], size: int = -1) -> bytes:
+        chunk = await plain_read(self, size)
+        overwrite(folder / "tea.bin")
+        return chunk
+
+    monkeypatch.setattr(AsyncFile, "read", read_then_overwrite)
+    response = get(plain)
+    assert response.status_code == 200
+    assert len(response.content) == SIZE
+    assert response.content not in {BYTES, bytes(SIZE)}

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from configparser import ConfigParser
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import quote
 
@@ -279,13 +280,12 @@ def test_a_name_with_a_line_end_is_not_served(server: Server, folder: Path) -> N
 
 
 def test_redbot_finds_nothing_wrong(samples: Server) -> None:
-    thor = pytest.importorskip("thor")
-    from httplint.note import levels
-    from redbot.resource import HttpResource
-
+    # Imported here, and by name: they are slow to import, and have no types.
+    thor = import_module("thor")
+    levels = import_module("httplint.note").levels
     config = ConfigParser()
     config.read_dict({"redbot": {"enable_local_access": "True"}})
-    resource = HttpResource(config["redbot"])
+    resource = import_module("redbot.resource").HttpResource(config["redbot"])
     resource.set_request(f"{samples.url}/files/orders.txt")
     resource.once("check_done", thor.stop)
     resource.check()
