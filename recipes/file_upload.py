@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["fastapi>=0.165", "pydantic>=2.14", "uvicorn>=0.54"]
+# dependencies = ["fastapi>=0.165", "uvicorn>=0.54"]
 # ///
 """Store an upload of any size while it arrives, and answer with its hash.
 
@@ -29,7 +29,6 @@ RESERVE = 1000**3  # bytes of the disk that uploads leave free
 SILENCE = 60.0  # seconds that a client may send nothing
 
 
-# --8<-- [start:folder]
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Path]]:
     """Choose the folder: the one that UPLOADS_DIR names, or one for this run only."""
@@ -43,7 +42,6 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Path]]:
 app = FastAPI(title="file_upload", lifespan=lifespan)
 
 
-# --8<-- [end:folder]
 # --8<-- [start:batches]
 BATCH = 256 * 1024  # bytes gathered before they are written
 
