@@ -121,7 +121,7 @@ def open_part(request: Request) -> Iterator[Part]:
 @app.post("/uploads", status_code=201, max_body_size=LIMIT)
 async def upload(request: Request, part: Annotated[Part, Depends(open_part)]) -> Stored:
     """Store the request's body; nothing of it is kept if it does not come whole."""
-    announced = int(request.headers.get("content-length", 0))
+    announced = int(request.headers.get("content-length", "0"))
     await run_in_threadpool(part.make_sure_of_room, announced)
     async for batch in batches(request.stream()):
         await run_in_threadpool(part.write, batch)
