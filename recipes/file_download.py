@@ -88,7 +88,7 @@ def seconds(date: str) -> float:
     """Read one of HTTP's dates, in seconds since 1970; not a number if it is none."""
     try:
         return parsedate_to_datetime(date).replace(tzinfo=UTC).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return float("nan")  # Every comparison with it is false.
 
 

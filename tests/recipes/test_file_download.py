@@ -476,6 +476,7 @@ items = st.tuples(numbers, numbers).map("-".join) | st.text(
 )
 
 
+@pytest.mark.timeout(60)
 @given(st.lists(items, min_size=1, max_size=12), st.integers(0, 20))
 def test_no_range_leads_out_of_the_file(wanted: list[str], size: int) -> None:
     found = ranges("bytes=" + ",".join(wanted), size)
@@ -491,6 +492,7 @@ def test_other_digits_are_no_numbers() -> None:
     assert ranges("bytes=\u0663-\u0664", 9) is None
 
 
+@pytest.mark.timeout(60)
 @given(st.text(), st.integers(0, 20))
 def test_any_text_is_a_range_field_without_an_error(field: str, size: int) -> None:
     assert ranges(field, size) is None or field.lower().startswith("bytes=")
@@ -519,6 +521,8 @@ CONDITIONS: list[tuple[Mapping[str, str], int]] = [
     ({"if-modified-since": "Thursday, 01-Jan-26 09:00:00 GMT"}, 304),
     ({"if-modified-since": "Thu Jan  1 09:00:00 2026"}, 304),
     ({"if-modified-since": "Thu Jan  1 08:59:59 2026"}, 200),
+    ({"if-modified-since": "Thu, 01 Jan 2026 09:99999999900:00 GMT"}, 200),
+    ({"if-unmodified-since": "Thu, 01 Jan 2026 09:99999999900:00 GMT"}, 200),
     # RFC 9110, 13.1.3: the date does not count beside a tag.
     ({"if-none-match": OTHER, "if-modified-since": DATE}, 200),
     ({"if-match": ETAG}, 200),
@@ -581,11 +585,13 @@ def test_a_range_of_another_version_is_the_whole_file(
     assert beyond.status_code == (416 if status == 206 else 200)
 
 
+@pytest.mark.timeout(60)
 @given(st.text() | st.from_regex(r"\w{3}, \d+ \w{3} \d+ \d+:\d+:\d+ [+\w-]\d*"))
 def test_any_text_is_a_date_or_not_a_number(text: str) -> None:
     assert math.isnan(found := seconds(text)) or isinstance(found, float)
 
 
+@pytest.mark.timeout(60)
 @given(st.dictionaries(st.sampled_from(sorted({k for c, _ in CONDITIONS for k in c})),
                        st.text(max_size=30)))  # fmt: skip
 def test_any_condition_has_an_answer(asked: dict[str, str]) -> None:
