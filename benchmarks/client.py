@@ -83,19 +83,27 @@ def counted(pieces: Iterable[bytes], end: bytes) -> Iterator[tuple[bytes, int]]:
         tail = seam[max(len(seam) - len(end) + 1, 0) :]
 
 
-def fetch(port: int, path: str, end: bytes, keep: list[bytes] | None = None) -> Sample:
-    """Ask a server once, and count what it sends; `keep` collects the body."""
+def fetch(
+    port: int, path: str, end: bytes, keep: list[bytes] | None = None, unit: int = 0
+) -> Sample:
+    """Ask a server once, and count what it sends; `keep` collects the body.
+
+    Units are counted by what ends them, or, if nothing does, by their size: `unit`.
+    """
     with socket.create_connection(("127.0.0.1", port), timeout=SILENCE) as connection:
         request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         began = time.perf_counter()
         connection.sendall(request.encode())
         first_byte: float | None = None
         units = size = 0
-        for data, ended in counted(body_of(connection), end):
+        pieces = body_of(connection)
+        for data, ended in counted(pieces, end) if end else ((p, 0) for p in pieces):
             if data and first_byte is None:
                 first_byte = time.perf_counter() - began
             size += len(data)
             units += ended
             if keep is not None:
                 keep.append(data)
+        if unit:
+            units = size // unit
         return Sample(time.perf_counter() - began, first_byte, units, size)

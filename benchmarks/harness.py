@@ -48,15 +48,18 @@ class Version:
     end: bytes = b""  # what ends a unit on the wire
     runs: tuple[str, ...] = ()  # the Python modules that it starts
     about: str = ""  # what it is, in plain words; the page shows it below the table
+    unit: int = 0  # bytes of a unit that nothing ends, as a megabyte of a file
 
 
-def app(name: str, target: str, path: str, end: bytes, about: str = "") -> Version:
+def app(
+    name: str, target: str, path: str, end: bytes, about: str = "", unit: int = 0
+) -> Version:
     """An ASGI application, `module:name`, behind uvicorn."""
     command = (sys.executable, "-m", "uvicorn", target, "--port", "0")
     options = ("--no-access-log", "--timeout-graceful-shutdown", "1")
     runs = ("uvicorn", target.partition(":")[0])
     shown = f"uvicorn {target}"
-    return Version(name, shown, (*command, *options), path, end, runs, about)
+    return Version(name, shown, (*command, *options), path, end, runs, about, unit)
 
 
 def node(name: str, script: str, path: str, end: bytes, about: str = "") -> Version:
@@ -240,7 +243,8 @@ class Running:
         else:
             path = self.version.path.format(n=n)
             try:
-                sample = fetch(self.port, path, self.version.end, keep)
+                version = self.version
+                sample = fetch(self.port, path, version.end, keep, version.unit)
             except (WrongBodyError, OSError) as error:
                 name, said = self.version.name, self.said()
                 raise WrongBodyError(f"{name}: {error}\n{said}") from error

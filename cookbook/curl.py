@@ -41,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-binary")
     parser.add_argument("-F", "--form", action="append", default=[])
     parser.add_argument("-T", "--upload-file")
+    parser.add_argument("-C", "--continue-at", default="-")
+    parser.add_argument("--limit-rate")
     parser.add_argument("--max-time", type=float)
     parser.add_argument("url")
     return parser
@@ -88,6 +90,8 @@ def request(line: str, folder: Path) -> Request:
     for header in asked.header:
         name, _, value = header.partition(":")
         headers[name.strip().lower()] = value.strip()
+    if asked.continue_at != "-":  # A dash means: where the file that `-o` names ends.
+        headers["range"] = f"bytes={asked.continue_at}-"
     url = urlsplit(asked.url)
     path = f"{url.path or '/'}?{url.query}".rstrip("?")
     return Request(path, asked.request or method, headers, body, asked.max_time)

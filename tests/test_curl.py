@@ -63,6 +63,8 @@ LINES = [
     "http://127.0.0.1:8000/lines",
     "curl -T orders.ndjson http://127.0.0.1:8000/files/7",
     "curl --max-time 5 http://127.0.0.1:8000/ticks",
+    "curl -C 5 http://127.0.0.1:8000/files/tea",
+    "curl --limit-rate 4M -C - -o tea.part http://127.0.0.1:8000/files/tea",
 ]
 
 
