@@ -99,9 +99,9 @@ def passed_on(fields: Fields, allowed: list[bytes]) -> Fields:
             one_hop.add(b"content-length")  # It no longer counts (RFC 9112, 6.3).
     kept = []
     for field, value in fields:
-        travels = field.lower() in allowed and field.lower() not in one_hop
-        if travels and not CONTROL.search(value):
-            kept.append((field, value))
+        name = field.lower()
+        if name in allowed and name not in one_hop and not CONTROL.search(value):
+            kept.append((name, value))
     return kept
 
 
