@@ -29,7 +29,9 @@ class Asked:
 
     connection: int  # the number of its connection, from 0
     head: str = ""
-    body: bytes = b""  # as it was on the wire, with the framing of its chunks
+    body: bytearray = field(
+        default_factory=bytearray
+    )  # as it was on the wire, with the framing of its chunks
     whole: bool = False  # whether the body came to its end
     gone: threading.Event = field(default_factory=threading.Event)  # the client left
 
@@ -144,7 +146,7 @@ class Upstream:
 
     def read_body(self, asked: Asked, connection: socket.socket, start: bytes) -> bool:
         """Read a body to its end; tell whether it came to one."""
-        asked.body = start
+        asked.body += start
         length = int(asked.fields.get("content-length", 0))
         chunked = asked.fields.get("transfer-encoding") == "chunked"
 
@@ -173,14 +175,15 @@ class Upstream:
             asked.gone.set()
 
 
-def unchunked(body: bytes) -> bytes:
+def unchunked(body: bytes | bytearray) -> bytes:
     """Take off the chunked framing (RFC 9112, 7.1)."""
     found = b""
-    while body:
-        size, _, body = body.partition(b"\r\n")
+    rest = bytes(body)
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
         length = int(size, 16)
-        found += body[:length]
-        body = body[length + 2 :]
+        found += rest[:length]
+        rest = rest[length + 2 :]
     return found
 
 
