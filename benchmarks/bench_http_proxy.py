@@ -14,7 +14,7 @@ UNBUFFERED = "nginx, proxy_buffering off"
 ALONE = "The service alone"
 MODULE = "benchmarks.versions.http_proxy"
 PATH = "/shop/{n}"
-LINE = "x" * 1023
+LINE = "x" * 999
 NODE = "benchmarks/versions/http_proxy.mjs"
 PIECE = 64 * 1024  # bytes that a slow client reads at once
 
@@ -104,7 +104,7 @@ def targets(report: Report) -> list[Target]:
 
 BENCH = Bench(
     slug="http_proxy",
-    unit="KiB",
+    unit="kilobytes",
     versions=VERSIONS,
     ours=OURS,
     read=read,

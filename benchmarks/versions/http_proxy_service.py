@@ -1,4 +1,4 @@
-"""A service that costs as little as it can: `/n` gives n lines of 1 KiB.
+"""A service that costs as little as it can: `/n` gives n lines of 1,000 bytes.
 
 It prints its address and serves each connection in a thread. With `--until-eof` it ends
 with its input, and then deletes the folders that the command line names.
@@ -10,7 +10,7 @@ import sys
 import threading
 from contextlib import suppress
 
-LINE = b"x" * 1023 + b"\n"
+LINE = b"x" * 999 + b"\n"
 BLOCK = LINE * 1024
 
 
