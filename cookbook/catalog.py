@@ -36,8 +36,8 @@ THEMES = {
 # What a recipe may need beside Python: the words are for people.
 NEEDS = {
     "model": "a language model",
-    "postgres": "PostgreSQL",
     "redis": "Redis",
+    "postgres": "PostgreSQL",
     "upstream": "another service, which is a recipe of its own",
 }
 

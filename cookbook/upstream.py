@@ -30,7 +30,8 @@ class Upstream:
 def started() -> Iterator[Upstream]:
     """Serve the recipe on a free port, and name it in the environment meanwhile."""
     before = os.environ.get(VARIABLE)
-    with serving(catalog.find(RECIPE).load()) as url:
+    recipe = catalog.read(catalog.ROOT / "recipes" / f"{RECIPE}.py")
+    with serving(recipe.load()) as url:
         os.environ[VARIABLE] = url
         try:
             yield Upstream(url, f"The recipe {RECIPE} is the shop's service: {url}")

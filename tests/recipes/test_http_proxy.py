@@ -694,6 +694,48 @@ def test_each_chunk_has_its_own_time(
     assert asked.count(http_proxy.FIRST_BYTE) == 1
 
 
+def test_the_limits_are_those_that_the_page_tells() -> None:
+    seconds = (http_proxy.CONNECT, http_proxy.FIRST_BYTE, http_proxy.IDLE)
+    assert (*seconds, http_proxy.TOTAL) == (5, 30, 60, 3600)
+    assert http_proxy.UPLOAD == 100 * 2**20
+    limits = http_proxy.LIMITS
+    assert (limits.max_connections, limits.keepalive_expiry) == (1000, 2.0)
+
+
+def test_httpx2_is_told_of_the_limits(
+    shop: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    send = httpx2.AsyncHTTPTransport.handle_async_request
+
+    async def noted(
+        self: httpx2.AsyncHTTPTransport, request: httpx2.Request
+    ) -> httpx2.Response:
+        told.append(request.extensions["timeout"])
+        return await send(self, request)
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", noted)
+    drive(app, "/shop/x")
+    # No limit for a read: the recipe has its own, and httpx2's would be five seconds.
+    assert told == [{"connect": 5, "pool": 5, "write": 60}]
+    assert shop.asked[0].target == "/x"
+
+
+def test_the_list_is_the_one_that_the_page_tells() -> None:
+    shop_, partner = http_proxy.UPSTREAMS["shop"], http_proxy.UPSTREAMS["partner"]
+    assert shop_ == ("SHOP_URL", "http://127.0.0.1:8002", True)
+    assert partner == ("PARTNER_URL", "https://api.example.com", False)
+
+
+def test_a_variable_that_is_empty_changes_no_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHOP_URL", "")
+    with TestClient(app) as client:
+        addresses = client.app_state["addresses"]
+    assert addresses["shop"] == "http://127.0.0.1:8002"
+
+
 # The client leaves
 
 

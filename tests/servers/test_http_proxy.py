@@ -483,6 +483,8 @@ def test_break_it_a_service_that_may_not_be_inside_is_not_asked(
     env = {"SHOP_URL": plain_text.url}
     with uvicorn(APP, env=env, cwd=folder) as broken:
         done = curl("-i", f"{broken.url}/shop/async/1", folder=tmp_path)
-    assert done.stdout.startswith("HTTP/1.1 502 Bad Gateway\r\n")
-    told_why = json.loads(done.stdout.partition("\r\n\r\n")[2])
-    assert told_why["detail"] in PAGE.read_text("utf-8")
+    head, _, body = done.stdout.partition("\n\n")
+    assert head.startswith("HTTP/1.1 502 Bad Gateway\n")
+    page = PAGE.read_text("utf-8")
+    assert "`502 Bad Gateway`" in page
+    assert f"`{json.loads(body)['detail']}`" in page
