@@ -718,6 +718,7 @@ def test_httpx2_is_told_of_the_limits(
     drive(app, "/shop/x")
     # No limit for a read: the recipe has its own, and httpx2's would be five seconds.
     assert told == [{"connect": 5, "pool": 5, "write": 60}]
+    assert httpx2.AsyncClient().timeout.read == 5
     assert shop.asked[0].target == "/x"
 
 

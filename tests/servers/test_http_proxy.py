@@ -481,6 +481,7 @@ def test_break_it_a_service_that_may_not_be_inside_is_not_asked(
         tmp_path, "http_proxy", '8002", internal=True', '8002", internal=False'
     )
     env = {"SHOP_URL": plain_text.url}
+    before = plain_text.output()
     with uvicorn(APP, env=env, cwd=folder) as broken:
         done = curl("-i", f"{broken.url}/shop/async/1", folder=tmp_path)
     head, _, body = done.stdout.partition("\n\n")
@@ -488,3 +489,4 @@ def test_break_it_a_service_that_may_not_be_inside_is_not_asked(
     page = PAGE.read_text("utf-8")
     assert "`502 Bad Gateway`" in page
     assert f"`{json.loads(body)['detail']}`" in page
+    assert plain_text.output() == before, "the service's log shows no request"
