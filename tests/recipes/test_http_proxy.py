@@ -12,6 +12,7 @@ from unittest import mock
 
 import httpx2
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
@@ -703,6 +704,7 @@ def test_the_limits_are_those_that_the_page_tells() -> None:
     assert http_proxy.UPLOAD == 100 * 2**20
     limits = http_proxy.LIMITS
     assert (limits.max_connections, limits.keepalive_expiry) == (1000, 2.0)
+    assert uvicorn.Config(app).timeout_keep_alive == 5
 
 
 def test_httpx2_is_told_of_the_limits(

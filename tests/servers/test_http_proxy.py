@@ -417,6 +417,22 @@ def test_through_the_proxy_nginx_says_the_same(
     assert passed == direct
 
 
+def test_nginx_packs_nothing_for_a_proxy_until_it_is_told_to(tmp_path: Path) -> None:
+    (tmp_path / "tea.txt").write_bytes(TEA)
+    packing = "gzip on; gzip_types text/plain; default_type text/plain;"
+    with (
+        nginx(f"root {tmp_path}; {packing}") as files,
+        uvicorn(APP, env={"SHOP_URL": files.url}, warm=True) as proxy,
+    ):
+        asked = ["-H", "Accept-Encoding: gzip"]
+        direct = told(f"{files.url}/tea.txt", tmp_path, *asked)
+        passed = told(f"{proxy.url}/shop/tea.txt", tmp_path, *asked)
+    assert ("content-encoding" in direct[1], "content-encoding" in passed[1]) == (
+        True,
+        False,
+    )
+
+
 def test_curl_resumes_a_download_through_the_proxy(
     before_nginx: Server, tmp_path: Path
 ) -> None:
