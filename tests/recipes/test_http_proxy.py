@@ -817,6 +817,7 @@ def test_a_body_that_is_too_large_is_refused(
     big = http_proxy.UPLOAD + 1
     refused = client.post("/shop/x", content=b"x", headers={"Content-Length": str(big)})
     assert refused.status_code == 413
+    assert refused.headers["content-type"].startswith("text/plain")
     assert not shop.asked or not shop.asked[0].whole
 
 
@@ -826,5 +827,6 @@ def test_so_is_one_that_does_not_say_how_large_it_is(
     piece = bytes(1024 * 1024)
     refused = client.post("/shop/x", content=(piece for _ in range(101)))
     assert refused.status_code == 413
+    assert refused.headers["content-type"] == "application/problem+json"
     assert shop.asked[0].gone.wait(5)
     assert not shop.asked[0].whole
