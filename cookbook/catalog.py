@@ -34,7 +34,12 @@ THEMES = {
     "around": "Around the stream",
 }
 # What a recipe may need beside Python: the words are for people.
-NEEDS = {"model": "a language model", "redis": "Redis", "postgres": "PostgreSQL"}
+NEEDS = {
+    "model": "a language model",
+    "redis": "Redis",
+    "postgres": "PostgreSQL",
+    "upstream": "another service, which is a recipe of its own",
+}
 
 SCRIPT = re.compile(r"^# /// script\n((?:#.*\n)+?)# ///$", re.MULTILINE)
 FIELD = re.compile(r"^(\w+ it): +(.+(?:\n {10}.+)*)", re.MULTILINE)

@@ -13,7 +13,7 @@ import uvicorn
 from rich.console import Console
 from rich.markup import escape
 
-from cookbook import catalog, site
+from cookbook import catalog, site, upstream
 from cookbook.catalog import Recipe
 from cookbook.llm import local, provider
 
@@ -71,6 +71,16 @@ def provider_for(recipes: list[Recipe]) -> Iterator[Callable[[], None]]:
         yield ready
 
 
+@contextlib.contextmanager
+def upstream_for(recipes: list[Recipe]) -> Iterator[None]:
+    """Start another service if one of the recipes needs one, and say who it is."""
+    with contextlib.ExitStack() as stack:
+        if any("upstream" in recipe.needs for recipe in recipes):
+            service = stack.enter_context(upstream.running())
+            console.print(service.description, markup=False, soft_wrap=True)
+        yield
+
+
 def bring_up_to_date() -> None:
     """Build the site if it is stale, or end with what mkdocs said."""
     if not site.is_stale():
@@ -98,6 +108,7 @@ def serve(port: Port = 8080) -> None:
         starting.enter_context(site.ended_by_sigterm())
         provider_is_ready = start.enter_context(provider_for(recipes))
         bring_up_to_date()
+        start.enter_context(upstream_for(recipes))
         provider_is_ready()
         with console.status("Starting the recipes …"):
             server = site.Server(site.create_app())
@@ -132,7 +143,11 @@ def run(slug: Slug, port: Port = 8000) -> None:
         reason = site.in_words(error)
         raise fail(f"{slug} cannot be imported: {reason}") from None
     again = f"cookbook run {slug} --port {port % 65535 + 1}"
-    with listen(port, again) as listener, provider_for([recipe]) as provider_is_ready:
+    with (
+        listen(port, again) as listener,
+        upstream_for([recipe]),
+        provider_for([recipe]) as provider_is_ready,
+    ):
         provider_is_ready()
         summary = escape(recipe.summary)
         console.print(f"Serving [bold]{slug}[/]: {summary}", soft_wrap=True)

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from email.message import Message
 from email.parser import BytesHeaderParser
 from functools import partial
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from cookbook import upstream
 from cookbook.background import serving
 from cookbook.catalog import ROOT, Recipe, recipes
 from cookbook.curl import Request
@@ -67,14 +68,15 @@ def record(recipe: Recipe) -> str:
 
 @contextmanager
 def says_the_same(recipe: Recipe) -> Iterator[None]:
-    """Let the scripted provider answer a recipe that talks to a language model."""
-    if "model" not in recipe.needs:
+    """Give a recipe whom it talks to, and let them always say the same."""
+    with ExitStack() as stack:
+        if "upstream" in recipe.needs:
+            stack.enter_context(upstream.started())
+        if "model" in recipe.needs:
+            script = stack.enter_context(scripted.running())
+            known = provider.Provider("scripted", "", url=script.url, env=script.env)
+            stack.enter_context(provider.visible(known))
         yield
-        return
-    with scripted.running() as script:
-        known = provider.Provider("scripted", "", url=script.url, env=script.env)
-        with provider.visible(known):
-            yield
 
 
 def exchange(address: str, request: Request) -> Iterator[str]:

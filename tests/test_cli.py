@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from cookbook import catalog, cli, site
+from cookbook import catalog, cli, site, upstream
 from cookbook.__main__ import main
 from cookbook.catalog import Recipe
 from cookbook.llm import provider
@@ -62,6 +62,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[site.Server]:
 
     monkeypatch.setattr(site.Server, "run", run)
     monkeypatch.setattr(provider, "starting", no_provider)  # It would take seconds.
+    monkeypatch.setenv(upstream.VARIABLE, "http://127.0.0.1:9")  # It would listen.
     return servers
 
 

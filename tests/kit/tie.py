@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cookbook import catalog, generated
+from cookbook import catalog, generated, upstream
 from cookbook.curl import request
 from tests.kit import alone
 
@@ -167,6 +167,8 @@ def known_commands(root: Path) -> set[str]:
         slug = recipe.slug
         known |= {recipe.run, *recipe.tries, f"uv run recipes/{slug}.py"}
         known |= {f"fastapi dev recipes/{slug}.py", f"cookbook run {slug}"}
+        if "upstream" in recipe.needs:
+            known.add(f"uvicorn recipes.{upstream.RECIPE}:app --port 8002")
     for source in catalog.pitfall_sources(root):
         with suppress(ValueError):  # Another check reports it.
             pitfall = catalog.read_pitfall(source)
@@ -374,6 +376,12 @@ def importing_does_nothing(root: Path) -> Iterator[str]:
         yield f"recipes/{slug}.py cannot be imported alone: {reason}"
 
 
+def pattern_of(route: str) -> str:
+    """Turn a route's path into a regular expression."""
+    whole = re.sub(r"\{\w+:path\}", ".*", route)
+    return re.sub(r"\{[^}]+\}", "[^/]+", whole)
+
+
 def a_docstring_says_how_to_run_and_try(root: Path) -> Iterator[str]:
     """The docstring has its lines, and they are this recipe's."""
     for path in sorted((root / "recipes").glob("[!_]*.py")):
@@ -387,7 +395,7 @@ def a_docstring_says_how_to_run_and_try(root: Path) -> Iterator[str]:
             yield f"{name}: the line Run it: starts another recipe"
         route = re.compile(r'@app\.(get|post|put|delete)\(\s*"([^"]+)"')
         routes = route.findall(path.read_text("utf-8"))
-        known = [(method, re.sub(r"\{[^}]+\}", "[^/]+", way)) for method, way in routes]
+        known = [(method, pattern_of(way)) for method, way in routes]
         for line, asked in zip(recipe.tries, recipe.requests, strict=True):
             if not line.startswith("curl ") or "http://127.0.0.1:8000/" not in line:
                 yield f"{name}: {line!r} is no curl of port 8000 on this machine"
