@@ -17,7 +17,7 @@ Fault = Callable[[Path], object]
 
 PARTS = [
     *("recipes", "docs", "notebooks", "benchmarks", "tests/recipes", "tests/pitfalls"),
-    *("README.md", "mkdocs.yml", "Makefile"),
+    *("README.md", "mkdocs.yml", "Makefile", "LICENSE"),
 ]
 
 
