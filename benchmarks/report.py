@@ -100,10 +100,15 @@ def times(ratio: float) -> str:
     return f"{shown}×"  # noqa: RUF001
 
 
+def heading(unit: str) -> str:
+    """Write a unit as the first word of a heading; MB stays MB."""
+    return unit[:1].upper() + unit[1:]
+
+
 def speeds(report: Report) -> str:
     """Write the table that comes first."""
     return rows(
-        ["Version", f"{report.unit.capitalize()}/s", "Time"],
+        ["Version", f"{heading(report.unit)}/s", "Time"],
         [
             marked(
                 report,
@@ -225,7 +230,7 @@ def chart(report: Report) -> str:
             f'width="{length(rates[result.name])}" height="14" rx="2"/></g>'
         )
 
-    title = escape(f"{report.unit.capitalize()} per second; longer is better")
+    title = escape(f"{heading(report.unit)} per second; longer is better")
     said = "; ".join(f"{name}: {short(rate)}" for name, rate in rates.items())
     height = 40 + len(report.results) * ROW
     return "\n".join(
