@@ -202,7 +202,9 @@ def recipes(root: Path | None = None) -> list[Recipe]:
     found = []
     for source in sources(root or ROOT):
         try:
-            found.append(read(source))
+            recipe = read(source)
+            _ = recipe.requests  # A line may be no curl command, or name a lost file.
+            found.append(recipe)
         except PROBLEMS as error:
             said = f"{type(error).__name__}: {error}"
             found.append(Recipe(source.stem, "", "", (), problem=said))

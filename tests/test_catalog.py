@@ -99,6 +99,8 @@ def test_a_recipe_with_an_html_file_has_a_page_of_its_own(shop: Path) -> None:
         ("def pour(:", "SyntaxError: "),
         ("x = 1", "ValueError: tea.py: the docstring lacks a summary"),
         ('"""Pour."""', "ValueError: tea.py: the docstring lacks Run it:"),
+        (f'"""{TEA.replace("curl -N", "wget").strip()}"""', "ValueError: 'wget"),
+        (f'"""{TEA.replace("curl -N", "curl -T none").strip()}"""', "FileNotFound"),
     ],
 )
 def test_a_recipe_that_cannot_be_read_is_listed_with_its_problem(
