@@ -86,11 +86,4 @@ BENCH = Bench(
     expected=lambda _: [],
     size=400_000,
     targets=targets,
-    why={
-        BY_NAIVE: "the machine was busy with other work, which falls unevenly on short "
-        "runs. By the processor time of the same rounds the recipe is "
-        "3.9 times as fast.",
-        BY_CHECKED: "the machine was busy with other work, which falls unevenly on "
-        "short runs. By the processor time of the same rounds it is 16 %.",
-    },
 )
