@@ -151,8 +151,8 @@ BENCH = Bench(
     warm_up=2000,
     targets=targets,
     why={
-        BY_NGINX: "httpx2 reads at most 64 KiB at a time, and has no public setting for "
-        "it. Most of the recipe's time goes into these reads and into sending each of "
-        "them on from Python."
+        BY_NGINX: "httpx2 reads at most 64 KiB at a time, and has no public setting "
+        "for it. Most of the recipe's time goes into these reads and into sending each "
+        "of them on from Python."
     },
 )
