@@ -830,3 +830,13 @@ def test_so_is_one_that_does_not_say_how_large_it_is(
     assert refused.headers["content-type"] == "application/problem+json"
     assert shop.asked[0].gone.wait(5)
     assert not shop.asked[0].whole
+
+
+def test_a_request_that_is_never_completed_is_a_408(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never_whole(*_: object) -> httpx2.Response:
+        raise TimeoutError
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", never_whole)
+    said_no(drive(app, "/shop/x"), 408)

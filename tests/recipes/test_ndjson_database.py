@@ -9,16 +9,18 @@ import logging
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from unittest import mock
 
 import pytest
 import sqlalchemy as sql
 from fastapi.testclient import TestClient
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateTable
 from starlette.types import Message, Receive, Scope, Send
@@ -536,3 +538,43 @@ def test_an_order_that_is_paid_meanwhile_is_sent_once(
     monkeypatch.setattr(recipe, reader, reading)
     found = orders(drive(app, route))
     assert [order.id for order in found] == list(range(1, 3 * PAGE + 1))
+
+
+class Postgres:
+    """Stands for a connection to PostgreSQL, and notes what it is asked."""
+
+    dialect: Any = cast(Any, postgresql).dialect()
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator["Postgres"]:
+        """Give the connection."""
+        yield self
+
+    async def exec_driver_sql(self, statement: str) -> None:
+        """Note a statement."""
+        self.asked.append(statement)
+
+    async def run_sync(self, _: object) -> bool:
+        """Say that the table is there."""
+        return True
+
+    async def execute(self, query: sql.Select[Any]) -> SimpleNamespace:
+        """Note a query in PostgreSQL's words; answer with one row."""
+        self.asked.append(str(query.compile(dialect=self.dialect)))
+        return SimpleNamespace(one=lambda: (1, 7, "{}"))
+
+
+def test_postgresql_is_locked_in_its_own_words() -> None:
+    engine: Any = Postgres()
+    asyncio.run(recipe.prepare(engine))
+    assert engine.asked == [recipe.LOCK["postgresql"]]
+
+
+def test_postgresql_writes_the_lines_with_row_to_json() -> None:
+    connection: Any = Postgres()
+    page = asyncio.run(recipe.as_json(connection, sql.select(recipe.table)))
+    assert "row_to_json(" in connection.asked[0]
+    assert page == (1, 7, b"{}\n")

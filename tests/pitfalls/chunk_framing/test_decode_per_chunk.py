@@ -47,3 +47,7 @@ def test_no_cut_hurts_any_text(text: str, cuts: list[int]) -> None:
 def test_half_a_character_at_the_end_is_an_error() -> None:
     with pytest.raises(UnicodeDecodeError, match="unexpected end of data"):
         list(decoded(iter(["é".encode()[:1]])))
+
+
+def test_one_chunk_hides_the_mistake() -> None:
+    assert drive(app, "/text?size=1000000").error is None

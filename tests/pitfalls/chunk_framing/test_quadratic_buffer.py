@@ -1,5 +1,6 @@
 """docs/pitfalls/bytes.md: reading lines from a stream gets slower and slower."""
 
+import operator
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -46,3 +47,8 @@ def test_it_touches_two_thousand_times_the_bytes_that_came() -> None:
         {"bytes": 10_000, "touched": 10_010_000},
         {"bytes": 20_000, "touched": 40_020_000},
     ]
+
+
+def test_what_counts_takes_nothing_but_bytes() -> None:
+    with pytest.raises(TypeError):
+        operator.add(wrong.Counted(b""), 1)

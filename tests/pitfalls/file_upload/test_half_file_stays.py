@@ -43,3 +43,4 @@ def test_a_client_that_leaves_leaves_half_a_file(
     except ClientDisconnect:
         assert left, "only the wrong one has an error for the log"
     assert [file.name for file in tmp_path.iterdir()] == left
+    assert list(wrong.uploads()) == left

@@ -1,5 +1,9 @@
 """docs/pitfalls/bytes.md: net::ERR_CONTENT_DECODING_FAILED behind a proxy."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
@@ -33,3 +37,19 @@ def test_right_bytes_and_header_agree(
             response = client.get("/shop/orders", headers=headers)
     assert ("content-encoding" in response.headers) == (headers == PACKED)
     assert response.text.startswith("order 0: green tea\n")
+
+
+def test_it_is_the_same_with_a_service_that_is_a_server() -> None:
+    async def passed_on(url: str) -> tuple[str, bytes]:
+        async with httpx2.AsyncClient(base_url=url) as client:
+            request: Any = SimpleNamespace(state=SimpleNamespace(client=client))
+            answer = await wrong.pass_on(request)
+            body = b""
+            async for chunk in answer.body_iterator:
+                assert isinstance(chunk, bytes)
+                body += chunk
+            return answer.headers["content-encoding"], body
+
+    with serving(wrong.shop) as url:
+        encoding, body = asyncio.run(passed_on(url))
+    assert (encoding, body[:8]) == ("gzip", b"order 0:")

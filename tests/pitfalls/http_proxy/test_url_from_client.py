@@ -36,3 +36,7 @@ def test_right_no_address_of_the_client_is_asked(
         with TestClient(http_proxy.app) as client:
             got = client.get(f"/{path.format(url=canary.url, host=host)}")
     assert (got.status_code in {400, 404}, canary.connections) == (True, 0)
+
+
+def test_the_service_inside_has_a_secret() -> None:
+    assert TestClient(wrong.app).get("/internal/keys").json()["payment_key"]
