@@ -13,7 +13,7 @@ import uvicorn
 from rich.console import Console
 from rich.markup import escape
 
-from cookbook import catalog, site, upstream
+from cookbook import catalog, redis, site, upstream
 from cookbook.catalog import Recipe
 from cookbook.llm import local, provider
 
@@ -188,6 +188,24 @@ def llm(
                     why = f"The scripted provider serves instead. {reason}"
                     console.print(why, markup=False, soft_wrap=True)
                 serve_scripted(listener, file)
+    console.print("Stopped.")
+
+
+@app.command("redis")
+def serve_redis(port: Port = 6379) -> None:
+    """Serve an empty Redis on this machine; what it holds ends with it."""
+    # Redis takes a number, not a socket: this only shows that the port is free.
+    listen(port, f"cookbook redis --port {port % 65535 + 1}").close()
+    with contextlib.suppress(KeyboardInterrupt), site.ended_by_sigterm():
+        try:
+            with redis.running(port) as process:
+                address = f"redis://{HOST}:{port}/0"
+                console.print(f"Serving an empty Redis: [bold]{address}[/]")
+                console.print("Ctrl+C stops it")
+                code = process.wait()
+        except LookupError as error:
+            raise fail(str(error.args[0])) from None
+        raise fail(f"Redis ended with code {code}.")
     console.print("Stopped.")
 
 

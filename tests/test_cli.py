@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from cookbook import catalog, cli, site, upstream
+from cookbook import catalog, cli, redis, site, upstream
 from cookbook.__main__ import main
 from cookbook.catalog import Recipe
 from cookbook.llm import provider
@@ -326,3 +327,28 @@ def test_a_recipe_that_runs_is_served_to_this_machine_only() -> None:
         listening = [c.laddr for c in connections if c.status == psutil.CONN_LISTEN]
         assert listening == [("127.0.0.1", port)]
         assert f"curl -N 'http://127.0.0.1:{port}/orders.csv" in server.output()
+
+
+@pytest.mark.timeout(servers.START + 10)
+def test_a_redis_is_served_to_this_machine_only_and_ends_with_the_command() -> None:
+    if redis.program() is None:
+        servers.need("Redis", redis.HOW)
+    port = free_port()
+    command = [sys.executable, "-u", "-m", "cookbook.cli", "redis", "--port", str(port)]
+    with servers.serve(command, port) as server:
+        server.expect(f"Serving an empty Redis: redis://127.0.0.1:{port}/0")
+        (child,) = psutil.Process(server.process.pid).children()
+        listening = [c.laddr for c in child.net_connections("inet")]
+        assert ("127.0.0.1", port) in listening
+        server.signal(signal.SIGTERM)
+        server.wait()
+        child.wait(servers.WAIT)
+
+
+def test_a_machine_without_redis_is_told_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redis, "program", lambda: None)
+    result = runner.invoke(cli.app, ["redis", "--port", str(free_port())])
+    assert result.exit_code == 1
+    assert f"Redis is missing: {redis.HOW}" in result.stderr

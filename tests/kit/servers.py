@@ -222,6 +222,25 @@ def uvicorn(
     return serve(argv, port, cwd=cwd, env=env, warm=warm)
 
 
+def hypercorn(
+    app: str, *options: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> AbstractContextManager[Server]:
+    """Serve `module:app` with hypercorn on a free port."""
+    port = free_port()
+    argv = [sys.executable, "-u", "-m", "hypercorn", app, "-b", f"{HOST}:{port}"]
+    return serve([*argv, *options], port, cwd=cwd, env=env)
+
+
+def granian(
+    app: str, *options: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> AbstractContextManager[Server]:
+    """Serve `module:app` with granian on a free port."""
+    port = free_port()
+    argv = [sys.executable, "-u", "-m", "granian", app, "--interface", "asgi"]
+    argv += ["--host", HOST, "--port", str(port)]
+    return serve([*argv, *options], port, cwd=cwd, env=env)
+
+
 class Answer:
     """An HTTP/1.1 response, read piece by piece from the socket."""
 
