@@ -66,16 +66,13 @@ class Frozen(BaseException):
 
 
 @dataclass
-class Run:
-    """What one request came to; `also` is the run of the second request."""
+class Outcome:
+    """What a request came to, so far as every request has it."""
 
     status: int = 0
-    headers: Headers = field(default_factory=lambda: Headers({}))
     chunks: list[bytes] = field(default_factory=list)
-    lost: int = 0  # messages sent after the client had left
     error: BaseException | None = None  # what the app raised
     journal: list[str] = field(default_factory=list)
-    also: "Run | None" = None
 
     @property
     def body(self) -> bytes:
@@ -86,6 +83,15 @@ class Run:
         """Give the journal up to the first such line, which must be there."""
         assert line in self.journal, f"{line!r} is not in the journal: {self.journal}"
         return self.journal[: self.journal.index(line)]
+
+
+@dataclass
+class Run(Outcome):
+    """What one request came to; `also` is the run of the second request."""
+
+    headers: Headers = field(default_factory=lambda: Headers({}))
+    lost: int = 0  # messages sent after the client had left
+    also: "Run | None" = None
 
 
 def drive(

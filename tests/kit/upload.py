@@ -14,28 +14,14 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
-from tests.kit.asgi import TURNS, WAIT
+from tests.kit.asgi import TURNS, WAIT, Outcome
 
 
 @dataclass
-class Upload:
+class Upload(Outcome):
     """What became of one upload."""
 
-    status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
-    chunks: list[bytes] = field(default_factory=list)
-    journal: list[str] = field(default_factory=list)
-    error: BaseException | None = None
-
-    @property
-    def body(self) -> bytes:
-        """The whole answer."""
-        return b"".join(self.chunks)
-
-    def before(self, line: str) -> list[str]:
-        """Give the journal up to the first such line, which must be there."""
-        assert line in self.journal, f"{line!r} is not in the journal: {self.journal}"
-        return self.journal[: self.journal.index(line)]
 
 
 def upload(
