@@ -1,11 +1,16 @@
 """A file of 500 MB: 8 KiB chunks, FileResponse and the recipe, beside nginx."""
 
+import socket
+import statistics
 import sys
+from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.harness import Bench, Report, Target, Version, app
+from benchmarks.harness import Bench, Report, Table, Target, Version, app, started
+from benchmarks.report import short
 from benchmarks.versions.file_nginx import program
 from benchmarks.versions.file_samples import MB, mark
+from recipes.file_download import CHUNK
 
 OURS = "The recipe: 256 KiB a chunk"
 SMALL = "aiofiles, 8 KiB a chunk"
@@ -15,6 +20,11 @@ BY_NGINX = "At least 50 % of the speed of nginx"
 PATH = "/files/{n}.bin"
 NGINX_MODULE = "benchmarks.versions.file_nginx"
 VERSIONS = "benchmarks.versions.file_download"
+KIB = 1024
+OURS_KIB = CHUNK // KIB
+CHUNKS = [64, 128, 256, 512, 1024, 2048]  # KiB
+WAITING = 50  # clients that ask for a file and do not read it
+ROUNDS = 5
 
 
 def read(body: bytes) -> list[Any]:
@@ -38,6 +48,42 @@ def targets(report: Report) -> list[Target]:
         growth = report.memory.growth / 1e6
         found.append(Target(promise, 16, growth, "MB", at_most=True))
     return found
+
+
+def cost_of_chunks(quick: bool) -> list[Table]:
+    """Measure what each size of a chunk costs: processor time, and memory."""
+    size, clients = (5, 2) if quick else (500, WAITING)
+    rows = []
+    for kib in CHUNKS:
+        target = f"{VERSIONS}_chunks:kib_{kib}"
+        version = app(f"{kib} KiB", target, PATH, b"", unit=MB)
+        with started(version) as running, ExitStack() as stack:
+            running.wait_until_it_listens()
+            running.ask(size)
+            times = [running.ask(size).cpu_seconds for _ in range(ROUNDS)]
+            before = running.peak_memory()
+            for _ in range(clients):
+                stack.enter_context(waiting(running.port, size))
+            # The last of them has its headers, so all are being served.
+            grown = (running.peak_memory() - before) / clients
+        name = f"{kib} KiB" if kib < KIB else f"{kib // KIB} MiB"
+        cells = [
+            name,
+            f"{short(statistics.median(times), 2)} s",
+            f"{short(grown / 1e6, 2)} MB",
+        ]
+        rows.append([f"**{cell}**" for cell in cells] if kib == OURS_KIB else cells)
+    head = ["chunk", "time of the processor", "memory of a waiting client"]
+    return [Table("chunks", head, rows)]
+
+
+def waiting(port: int, size: int) -> socket.socket:
+    """Ask for a file, and read no more than the first bytes of its head."""
+    connection = socket.create_connection(("127.0.0.1", port), 10)
+    request = f"GET {PATH.format(n=size)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    connection.sendall(request.encode())
+    connection.recv(16)
+    return connection
 
 
 def served(name: str, target: str, about: str) -> Version:
@@ -97,4 +143,5 @@ BENCH = Bench(
     memory=(50, 500),
     quick_memory=(1, 5),
     targets=targets,
+    tables=cost_of_chunks,
 )

@@ -134,6 +134,15 @@ class Memory:
         return self.large_peak - self.small_peak
 
 
+@dataclass(frozen=True)
+class Table:
+    """What a bench measures beside the speeds, as a page shows it."""
+
+    name: str  # of the file, after the recipe's
+    head: list[str]
+    rows: list[list[str]]  # the first cell is text, the others are numbers
+
+
 @dataclass
 class Report:
     """One run of one bench."""
@@ -152,6 +161,7 @@ class Report:
     other_work: float = 0.0  # share of the machine that was busy with something else
     memory: Memory | None = None
     targets: list[Target] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Result:
         """Give the result of one version."""
@@ -171,6 +181,11 @@ def no_targets(_: Report) -> list[Target]:
     return []
 
 
+def no_tables(_: bool) -> list[Table]:
+    """Measure nothing else."""
+    return []
+
+
 @dataclass(frozen=True)
 class Bench:
     """Versions that send the same `size` units, and the one that is ours.
@@ -179,6 +194,7 @@ class Bench:
     agree for every version before anything is measured. `extra` units of each body are
     not counted in `size`, as the header of a table. `why` gives the reason for each
     promise that is missed: what follows "Missed, because". The page shows both.
+    `tables` measures something else, and is told whether it is to be quick.
     """
 
     slug: str
@@ -197,6 +213,7 @@ class Bench:
     quick_memory: tuple[int, int] | None = None
     targets: Callable[[Report], list[Target]] = no_targets
     why: Mapping[str, str] = field(default_factory=dict)
+    tables: Callable[[bool], list[Table]] = no_tables
 
     @property
     def about(self) -> dict[str, str]:
@@ -408,6 +425,7 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
         version = next(v for v in versions if v.name == bench.ours)
         report.memory = measure_memory(bench, version, memory)
     report.targets = bench.targets(report)
+    report.tables = bench.tables(quick)
     report.other_work = elsewhere()
     return report
 

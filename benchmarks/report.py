@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import indent
 
 from benchmarks.client import Sample
-from benchmarks.harness import Bench, Memory, Report, Result, Target
+from benchmarks.harness import Bench, Memory, Report, Result, Table, Target
 
 WIDTH, ROW, LEFT = 390, 44, 10  # a phone's width; everything in CSS pixels
 BAR = WIDTH - 2 * LEFT
@@ -250,7 +250,7 @@ def chart(report: Report) -> str:
 
 
 def write(report: Report, bench: Bench, folder: Path) -> list[Path]:
-    """Write a report and what pages show of it; give the paths of the three files."""
+    """Write a report and what pages show of it; give the paths of the files."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"{report.slug}.json"
     data = asdict(report)
@@ -262,11 +262,13 @@ def write(report: Report, bench: Bench, folder: Path) -> list[Path]:
 
 
 def render(report: Report, bench: Bench, folder: Path) -> list[Path]:
-    """Write the table and the chart of a report; give their paths."""
-    contents = {"md": page(report, bench), "svg": chart(report)}
+    """Write the tables and the chart of a report; give their paths."""
+    contents = {".md": page(report, bench), ".svg": chart(report)}
+    for table in report.tables:
+        contents[f"_{table.name}.md"] = f"{rows(table.head, table.rows)}\n"
     paths = []
-    for suffix, text in contents.items():
-        path = folder / f"{report.slug}.{suffix}"
+    for ending, text in contents.items():
+        path = folder / f"{report.slug}{ending}"
         path.write_text(text, "utf-8")
         paths.append(path)
     return paths
@@ -281,5 +283,6 @@ def read(kept: Path) -> Report:
     for target in data["targets"]:
         del target["met"]  # It follows from the others.
     data["targets"] = [Target(**target) for target in data["targets"]]
+    data["tables"] = [Table(**table) for table in data.get("tables", [])]
     data["memory"] = data["memory"] and Memory(**data["memory"])
     return Report(**data)

@@ -28,6 +28,7 @@ from benchmarks.harness import (
     Memory,
     Report,
     Result,
+    Table,
     Target,
     Version,
     app,
@@ -481,6 +482,16 @@ def test_a_promise_that_is_missed_without_a_reason_fails_the_run(
     assert read(kept).targets == [FAST, SMALL]
     told = json.loads(kept.read_text("utf-8"))["targets"]
     assert [target["met"] for target in told] == [False, True]
+
+
+def test_what_a_bench_measures_beside_the_speeds_has_a_file_of_its_own(
+    tmp_path: Path,
+) -> None:
+    table = Table("chunks", ["chunk", "time"], [["64 KiB", "1 s"]])
+    write(replace(REPORT, tables=[table]), NEVER_RUN, tmp_path)
+    assert read(tmp_path / "plain_text.json").tables == [table]
+    shown = (tmp_path / "plain_text_chunks.md").read_text("utf-8")
+    assert shown == "| chunk | time |\n| --- | --: |\n| 64 KiB | 1 s |\n"
 
 
 KEPT = sorted(PUBLISHED.glob("*.json"))
