@@ -14,9 +14,9 @@ from tests.kit.postgres import programs
 
 MODULE = "benchmarks.versions.ndjson_database"
 OURS = "SQLite, the recipe: the database writes"
-ROW_BY_ROW = "SQLite, session.stream and json.dumps"
+ROW_BY_ROW = "SQLite, row by row"
 PG_OURS = "PostgreSQL, the recipe: the database writes"
-PG_ROW_BY_ROW = "PostgreSQL, session.stream and json.dumps"
+PG_ROW_BY_ROW = "PostgreSQL, row by row"
 PSQL = "No HTTP: psql, COPY (SELECT row_to_json …)"
 BY_SQLITE = "At least 10 times as fast as row by row on SQLite"
 BY_POSTGRESQL = "At least 10 times as fast as row by row on PostgreSQL"
@@ -76,7 +76,7 @@ VERSIONS = [
         "postgresql",
         "by_row",
         "/orders?limit={n}",
-        "The same code as row by row on SQLite, but the rows come from PostgreSQL.",
+        "The same code as for SQLite, but the rows come from PostgreSQL.",
     ),
     version(
         "PostgreSQL, the recipe: orjson",

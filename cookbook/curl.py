@@ -42,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-F", "--form", action="append", default=[])
     parser.add_argument("-T", "--upload-file")
     parser.add_argument("-C", "--continue-at", default="-")
+    parser.add_argument("-D", "--dump-header")
+    parser.add_argument("--etag-save")
     parser.add_argument("--limit-rate")
     parser.add_argument("--max-time", type=float)
     parser.add_argument("url")

@@ -139,7 +139,7 @@ def ranges(field: str, size: int) -> list[range] | None:
         if part:
             found.append(part)
     if sum(map(len, found)) > size:
-        return None  # They overlap: a whole file is less work.
+        return None  # Together longer than the file: all of it is less work.
     return found
 
 

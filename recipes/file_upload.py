@@ -32,8 +32,10 @@ SILENCE = 60.0  # seconds that a client may send nothing
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Path]]:
     """Choose the folder: the one that UPLOADS_DIR names, or one for this run only."""
-    if folder := os.environ.get("UPLOADS_DIR"):
-        yield {"folder": Path(folder)}
+    if named := os.environ.get("UPLOADS_DIR"):
+        folder = Path(named)
+        await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
+        yield {"folder": folder}
         return
     with tempfile.TemporaryDirectory() as temporary:
         yield {"folder": Path(temporary)}
@@ -131,7 +133,7 @@ async def upload(request: Request, part: Annotated[Part, Depends(open_part)]) ->
 @app.exception_handler(ClientDisconnect)
 async def client_has_left(_: Request, __: Exception) -> Response:
     """End the request of a client that is gone without an error in the log."""
-    return Response(status_code=499)  # for the log only, as nginx has it
+    return Response(status_code=499)  # Nobody gets it: the client is gone.
 
 
 @app.get("/uploads")

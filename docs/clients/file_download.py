@@ -12,7 +12,7 @@ tag = Path(f"{TARGET}.etag")  # which version of the file that is
 headers = {}
 if part.exists() and tag.exists():
     headers["Range"] = f"bytes={part.stat().st_size}-"
-    headers["If-Range"] = tag.read_text("ascii")
+    headers["If-Range"] = tag.read_text("ascii").strip()
 
 with httpx2.stream("GET", URL, headers=headers) as response:
     response.raise_for_status()

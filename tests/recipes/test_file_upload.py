@@ -117,6 +117,15 @@ def test_without_a_folder_uploads_are_gone_with_the_server(
     assert not folder.exists()
 
 
+def test_a_folder_that_is_not_there_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("UPLOADS_DIR", str(tmp_path / "new" / "kept"))
+    with TestClient(file_upload.app) as client:
+        assert client.post("/uploads", content=b"tea").status_code == 201
+    assert len(list((tmp_path / "new" / "kept").iterdir())) == 1
+
+
 def test_the_client_names_nothing(client: TestClient, folder: Path) -> None:
     evil = {
         "Content-Disposition": 'attachment; filename="../evil"',

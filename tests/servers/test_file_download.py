@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -333,6 +334,24 @@ def test_the_python_client_goes_on_where_it_stopped(
         assert again.stdout.splitlines()[0] == start
         assert (tmp_path / "orders.txt").read_bytes() == whole
         assert not list(tmp_path.glob("orders.txt.*"))
+
+
+def test_the_python_client_goes_on_after_what_curl_has_left(
+    samples: Server, tmp_path: Path
+) -> None:
+    command = (
+        "curl -H 'Range: bytes=0-9999999' -o orders.txt.part "
+        "--etag-save orders.txt.etag http://127.0.0.1:8000/files/orders.txt"
+    )
+    assert f"    {command}\n" in PAGE
+    words = shlex.split(command.replace("http://127.0.0.1:8000", samples.url))
+    subprocess.run([words[0], "-q", *words[1:]], check=True, cwd=tmp_path, timeout=WAIT)
+    again = clients.run("file_download.py", samples.url, tmp_path)
+    said = "going on after 10,000,000 bytes"
+    assert again.stdout.splitlines()[0] == said
+    assert said in PAGE
+    whole = (tmp_path / "orders.txt").read_bytes()
+    assert hashlib.sha256(whole).hexdigest() == SHA256
 
 
 def test_the_python_client_keeps_what_came_when_the_connection_breaks(

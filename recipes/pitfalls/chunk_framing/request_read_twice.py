@@ -1,7 +1,7 @@
 """Wrong: the response reads the request too, and takes what the endpoint waits for.
 
 Run it:   uvicorn recipes.pitfalls.chunk_framing.request_read_twice:app
-Try it:   curl -sS --max-time 2 -d '{"id":1}' http://127.0.0.1:8000/orders
+Try it:   curl -sS -i --max-time 2 -d '{"id":1}' http://127.0.0.1:8000/orders
 See it:   with 0 bytes received
 """
 

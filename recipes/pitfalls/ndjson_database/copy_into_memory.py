@@ -5,8 +5,8 @@
 """Wrong: COPY into a buffer holds the whole export in memory before a byte is sent.
 
 Run it:   uvicorn recipes.pitfalls.ndjson_database.copy_into_memory:app
-Try it:   curl -i http://127.0.0.1:8000/orders.csv
-          curl -i http://127.0.0.1:8000/whole.csv
+Try it:   curl -sS -o /dev/null -D - http://127.0.0.1:8000/orders.csv
+          curl -sS -o /dev/null -D - http://127.0.0.1:8000/whole.csv
 See it:   content-length:
 """
 

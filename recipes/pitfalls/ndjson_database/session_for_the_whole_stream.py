@@ -2,7 +2,8 @@
 
 Run it:   uvicorn recipes.pitfalls.ndjson_database.session_for_the_whole_stream:app
 Try it:   curl -Z --parallel-immediate --no-progress-meter \
-http://127.0.0.1:8000/a http://127.0.0.1:8000/b http://127.0.0.1:8000/c
+-o /dev/null http://127.0.0.1:8000/a -o /dev/null http://127.0.0.1:8000/b \
+-o /dev/null http://127.0.0.1:8000/c
 See it:   transfer closed with outstanding read data remaining
 """
 
