@@ -46,7 +46,7 @@ runner = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"})
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the keys and proxies of whoever runs the tests."""
-    for name in (*provider.YOURS, "no_proxy", "NO_PROXY"):
+    for name in (*provider.YOURS, *provider.ANTHROPIC, "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -145,8 +145,22 @@ def test_a_variable_of_your_own_is_respected_and_never_shown(
     assert model.ports == []
 
 
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("name", provider.ANTHROPIC)
+def test_a_variable_for_anthropic_does_not_keep_the_recipes_from_a_model(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, CANARY)
+    with provider.running() as who:
+        assert who.kind == "local"
+        assert os.environ["OPENAI_BASE_URL"] == who.env["OPENAI_BASE_URL"]
+        # What is set for Anthropic's library goes on meaning what it meant.
+        ours = {n for n in provider.ANTHROPIC if os.environ.get(n)}
+        assert (ours, os.environ[name]) == ({name}, CANARY)
+
+
 def test_all_that_is_set_is_named() -> None:
-    choice = provider.choose(dict.fromkeys(provider.YOURS[:2], CANARY))
+    choice = provider.choose(dict.fromkeys(provider.YOURS, CANARY))
     assert choice.description == (
         "Your own provider answers: OPENAI_API_KEY and OPENAI_BASE_URL are set."
     )
@@ -227,7 +241,7 @@ def test_llm_says_what_is_served_where_and_how_to_use_it(model: Model) -> None:
 def test_llm_minds_no_key_of_yours_and_shows_none(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in provider.YOURS:
+    for name in (*provider.YOURS, *provider.ANTHROPIC):
         monkeypatch.setenv(name, CANARY)
     result = runner.invoke(cli.app, ["llm", "--port", str(free_port())])
     assert (result.exit_code, len(model.ports)) == (0, 1)

@@ -19,14 +19,10 @@ from cookbook.llm import local
 
 Kind = Literal["yours", "local", "scripted"]
 
-# Any of these makes an official SDK talk to a provider that you have chosen.
-YOURS = (
-    "OPENAI_API_KEY",
-    "OPENAI_BASE_URL",
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "ANTHROPIC_BASE_URL",
-)
+# The recipes ask through OpenAI's SDK; either makes it talk to whom you have chosen.
+YOURS = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+# If one of these is set, all of them stay as they are.
+ANTHROPIC = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
 LOCAL = "A small model on this machine answers: real tokens, little knowledge."
 SCRIPTED = "The scripted provider answers, always in the same words."
 
@@ -113,6 +109,8 @@ def starting() -> Iterator[Future[Provider]]:
 def visible(who: Provider) -> Iterator[Provider]:
     """Let this process's SDK clients find a provider until the block ends."""
     added = dict(who.env)
+    if any(os.environ.get(name) for name in ANTHROPIC):
+        added = {name: added[name] for name in added if name not in ANTHROPIC}
     if who.url:
         # A proxy that the environment asks for must not be asked for this machine.
         known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")

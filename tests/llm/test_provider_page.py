@@ -121,7 +121,7 @@ def test_the_record_shows_what_the_page_did(script: Server) -> None:
     assert '"finish_reason":"' not in truncated
     assert "[DONE]" not in truncated
     # … and through one, which gets its variables in its own terminal …
-    exports = [line for line in COMMANDS if line.startswith("export ")]
+    exports = [line for line in COMMANDS if line.startswith("export ")][:-1]
     env = {name: value for line in exports for name, value in exported(line, script)}
     assert env["OPENAI_MODEL"] == "truncated"
     app = command("uvicorn ").removeprefix("uvicorn ")
@@ -181,8 +181,10 @@ def test_a_file_of_your_own_is_served_as_the_page_says() -> None:
     file = ROOT / line.split()[-1]
     names = [*scripted.load(file)]
     with cookbook(line) as server:
-        asked = command('"model": "truncated"').replace("truncated", names[-1])
-        curl(asked, (8001, server.port), status=56)  # a reset
+        assert names[-1] == "lost-in-the-middle"
+        asked = command('"model": "lost-in-the-middle"')
+        answer = curl(asked, (8001, server.port), status=56)  # a reset
+        assert answer.count('"delta":{"content":"') == 3
         record = curl(command("/scripted/record"), (8001, server.port))
         (models,) = re.findall(
             r"^  (curl .*/v1/models)$", server.output(), re.MULTILINE
@@ -201,8 +203,9 @@ def test_a_field_that_is_wrong_names_the_scenario_and_the_field(tmp_path: Path) 
 
 
 def test_the_variables_that_the_page_names_are_those_that_choose() -> None:
-    section = PAGE.split("## Use your own provider")[1].split("The official")[0]
+    section = PAGE.split("## Use your own provider")[1].split("Set one")[0]
     assert re.findall("`([A-Z_]+)`", section) == list(provider.YOURS)
+    assert "export OPENAI_API_KEY=sk-your-own-key" in COMMANDS
 
 
 def test_what_the_page_unsets_is_all_that_the_command_exports() -> None:
