@@ -21,6 +21,7 @@ check: .venv/all ## the fast part: lint, types, shape, recipes by TestClient (R=
 docs: .venv/all ## write all that is generated: lists, transcripts, notebooks' outputs, the site
 	$(BIN)/python -m cookbook.generated
 	$(BIN)/python -m cookbook.transcript
+	$(BIN)/python -m tests.kit.compare
 	$(BIN)/python -m cookbook.notebook keep
 	$(BIN)/mkdocs build --strict
 

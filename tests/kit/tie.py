@@ -40,6 +40,9 @@ COMMANDS = {
     "cookbook llm --scripted",
     "cookbook llm --scripted docs/clients/llm_chat_stalls.toml",
     "cookbook llm --scripted docs/learn/tea.toml",
+    "cookbook redis",
+    "granian --interface asgi recipes.sse_basic:app",
+    "hypercorn recipes.sse_basic:app",
     "python -m cookbook.notebook open",
     "source .venv/bin/activate",
 }
