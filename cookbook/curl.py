@@ -17,7 +17,8 @@ import httpx2
 JSON = {"content-type": "application/json", "accept": "application/json"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 # What changes only what curl shows, or how it waits; the request stays the same.
-SHOWN = ["-N", "-i", "-s", "-S", "-sS", "-f", "-v", "--raw", "--no-progress-meter"]
+SHOWN = ["-N", "-i", "-s", "-S", "-sS", "-f", "-v", "--raw"]
+SHOWN += ["-OJ", "--no-progress-meter"]
 
 
 class _Parser(argparse.ArgumentParser):

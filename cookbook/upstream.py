@@ -34,7 +34,9 @@ def started() -> Iterator[Upstream]:
     with serving(recipe.load()) as url:
         os.environ[VARIABLE] = url
         try:
-            yield Upstream(url, f"The recipe {RECIPE} is the shop's service: {url}")
+            yield Upstream(
+                url, f"The recipe {RECIPE} is the service that http_proxy asks: {url}"
+            )
         finally:
             if before is None:
                 del os.environ[VARIABLE]

@@ -64,6 +64,7 @@ LINES = [
     "curl -T orders.ndjson http://127.0.0.1:8000/files/7",
     "curl --max-time 5 http://127.0.0.1:8000/ticks",
     "curl -C 5 http://127.0.0.1:8000/files/tea",
+    "curl -OJ http://127.0.0.1:8000/files/tea",
     "curl --etag-save tea.etag -o tea.part http://127.0.0.1:8000/files/tea",
     "curl --limit-rate 4M -C - -o tea.part http://127.0.0.1:8000/files/tea",
 ]

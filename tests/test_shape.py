@@ -28,11 +28,11 @@ def test_this_repository_holds_together(check: tie.Check, only: str | None) -> N
     assert [line for line in found if only is None or only in line] == []
 
 
-def test_two_recipes_have_a_page_of_their_own_as_the_first_words_say() -> None:
-    assert len(list((ROOT / "recipes").glob("*.html"))) == 2
+def test_some_recipes_bring_a_page_as_the_first_words_say() -> None:
+    assert len(list((ROOT / "recipes").glob("*.html"))) > 1
     for file in ("README.md", "docs/index.md"):
         words = " ".join((ROOT / file).read_text("utf-8").split())
-        assert "one Python file that runs (two have a page of their own" in words
+        assert "one Python file that runs (some bring an HTML file)" in words
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,10 @@ def test_it_is_started_for_a_recipe_that_needs_it(
     result = runner.invoke(cli.app, [*command, "--port", str(free_port())])
     assert result.exit_code == 0, result.output
     (url,) = served
-    assert f"The recipe plain_text is the shop's service: {url}" in result.stdout
+    assert (
+        f"The recipe plain_text is the service that http_proxy asks: {url}"
+        in result.stdout
+    )
 
 
 def test_it_is_not_started_for_any_other(

@@ -146,7 +146,12 @@ def test_curl_reads_only_the_name_without_letters_of_other_scripts(
 ) -> None:
     told = PAGE.read_text("utf-8")
     asked, saved = "Bestellungen für Zoë", "Bestellungen f_r Zo_.csv"
-    assert f"`{asked}` becomes `{saved}`" in told
+    assert f"`{asked}`, which an address carries in" in told
+    assert f"becomes `{saved}`" in told
+    assert (
+        f"curl -OJ 'http://127.0.0.1:8000/orders.csv?rows=5&name={quote(asked)}'"
+        in told
+    )
     curl = shutil.which("curl") or need("curl", "apt-get install curl")
     url = f"{server.url}/orders.csv?rows=1&name={quote(asked)}"
     subprocess.run([curl, "-sS", "-OJ", url], cwd=tmp_path, check=True, timeout=30)
