@@ -1,7 +1,7 @@
 // Print the states of order 7 as they arrive, and notice a connection that has died.
 // Runs in Node.js 18 or newer; in a browser the same code works on a page of the server.
 
-const URL = "http://127.0.0.1:8000/ndjson?quiet=5&ping=1";
+const URL = "http://127.0.0.1:8000/ndjson?quiet=4&ping=1";
 const PATIENCE = 3000; // milliseconds without a byte; the pings come every second
 
 const request = new AbortController();

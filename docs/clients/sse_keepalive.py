@@ -8,7 +8,7 @@ import sys
 
 import httpx2
 
-URL = "http://127.0.0.1:8000/by-hand?quiet=5&ping=1"
+URL = "http://127.0.0.1:8000/by-hand?quiet=4&ping=1"
 # The server sends something every second. Three seconds without a byte mean that the
 # connection has died, also if nothing says so.
 TIMEOUT = httpx2.Timeout(5, read=3)  # seconds
