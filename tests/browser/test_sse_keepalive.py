@@ -1,4 +1,4 @@
-"""docs/recipes/sse_keepalive.md: a page notices a connection that died without a word."""
+"""docs/recipes/sse_keepalive.md: a page notices a connection that died silently."""
 
 import re
 import signal
@@ -24,6 +24,7 @@ BARE = """
 window.errors = 0;
 window.bare = new EventSource("by-hand?ping=1&quiet=60");
 window.bare.onerror = () => window.errors += 1;
+true // What ends with a function would be called.
 """
 # Everything that an EventSource gives to a page, until the order is delivered.
 GIVEN = """
