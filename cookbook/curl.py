@@ -47,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--etag-save")
     parser.add_argument("--limit-rate")
     parser.add_argument("--max-time", type=float)
+    parser.add_argument("--speed-limit")
+    parser.add_argument("--speed-time")
     parser.add_argument("url")
     return parser
 

@@ -67,6 +67,7 @@ LINES = [
     "curl -OJ http://127.0.0.1:8000/files/tea",
     "curl --etag-save tea.etag -o tea.part http://127.0.0.1:8000/files/tea",
     "curl --limit-rate 4M -C - -o tea.part http://127.0.0.1:8000/files/tea",
+    "curl -N --speed-limit 1 --speed-time 2 http://127.0.0.1:8000/ticks",
 ]
 
 
