@@ -148,10 +148,9 @@ class RedisLog(Log):
     async def append(self, name: str, data: str) -> None:
         """Add an event to the log in Redis; wait for as long as Redis is away."""
         mark = f"{KEY}:{secrets.token_hex(16)}"
-        append = self.redis.register_script(APPEND)
         while True:
             try:
-                await append(keys=[KEY, mark], args=[KEEP, name, data])
+                await self.redis.eval(APPEND, 2, KEY, mark, KEEP, name, data)
                 return
             except RedisError as error:
                 console.warning("Redis did not take an event: %s", error)
@@ -283,11 +282,12 @@ async def feed(events: Events) -> AsyncIterator[ServerSentEvent]:
 @app.post("/orders/{order_id}", status_code=202)
 async def place_order(
     order_id: Annotated[int, Path(ge=1, lt=1_000_000)], request: Request
-) -> None:
+) -> Order:
     """Take an order; the shop works on it, whoever reads the feed."""
     if request.state.log.end:
         raise HTTPException(409, "The feed has ended")
     request.state.tasks.start_soon(work_on, order_id, request.state.log)
+    return Order(id=order_id, state="accepted")
 
 
 @app.post("/end", status_code=202)
