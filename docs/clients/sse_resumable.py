@@ -3,7 +3,6 @@
 Needs httpx2 (pip install httpx2), and the recipe running on port 8000.
 """
 
-import random
 import time
 
 import httpx2
@@ -20,7 +19,7 @@ class Feed:
     def __init__(self, client: httpx2.Client) -> None:
         self.client = client
         self.last_id = ""
-        self.wait = random.uniform(1, 3)  # seconds before the next connection
+        self.wait = 2.0  # seconds before the next connection, until the feed says
 
     def read(self) -> bool:
         """Read over one connection. True at the end of the feed, False if it broke."""

@@ -1,0 +1,61 @@
+"""The recipe sse_resumable in a hurry; it tells which process answers, and when it ends.
+
+`cutting` serves it over connections that break, as a bad network does.
+"""
+
+import os
+import sys
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from recipes import sse_resumable
+
+sse_resumable.PAUSE = 0.02
+sse_resumable.RETRY = range(100, 101)
+CUT_AFTER = 3  # chunks of a connection that breaks
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve the recipe; the header `x-process` holds the number of the process."""
+
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            process = str(os.getpid()).encode()
+            message["headers"] = [*message["headers"], (b"x-process", process)]
+        await send(message)
+
+    try:
+        await sse_resumable.app(scope, receive, named)
+    finally:
+        if scope["type"] == "http":
+            sys.stdout.write(f"over {scope['path']}\n")
+            sys.stdout.flush()
+
+
+def cutting() -> ASGIApp:
+    """Break every other connection to the feed after some chunks; begin with a 503."""
+    asked = 0
+
+    async def cut(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal asked
+        if scope["type"] != "http" or scope["path"] != "/events":
+            await app(scope, receive, send)
+            return
+        asked += 1
+        if asked == 1:
+            head = {"type": "http.response.start", "status": 503, "headers": []}
+            await send(head)
+            await send({"type": "http.response.body"})
+            return
+        sent = 0
+
+        async def counted(message: Message) -> None:
+            nonlocal sent
+            if asked % 2 == 0 and sent == CUT_AFTER + 1:
+                raise ConnectionError("a bad network")
+            sent += 1
+            await send(message)
+
+        await app(scope, receive, counted)
+
+    return cut
