@@ -1,4 +1,4 @@
-"""The recipe sse_resumable in a hurry; it tells which process answers, and when it ends.
+"""The recipe sse_resumable in a hurry; it tells which process answers.
 
 `cutting` serves it over connections that break, as a bad network does.
 """
@@ -33,12 +33,16 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def cutting() -> ASGIApp:
-    """Break every other connection to the feed after some chunks; begin with a 503."""
+    """Begin with a 503, then break every other connection to the feed.
+
+    With the query `whole` a connection is left alone.
+    """
     asked = 0
 
     async def cut(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal asked
-        if scope["type"] != "http" or scope["path"] != "/events":
+        is_feed = scope["type"] == "http" and scope["path"] == "/events"
+        if not is_feed or scope["query_string"] == b"whole":
             await app(scope, receive, send)
             return
         asked += 1
