@@ -405,7 +405,7 @@ def test_a_hundred_clients_resume_at_once_and_redis_sees_one_connection(
 
 @pytest.mark.parametrize("stalls", [False, True], ids=["reading", "never reading"])
 def test_two_hundred_abrupt_disconnects_leave_nothing_behind(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stalls: bool
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], stalls: bool
 ) -> None:
     log = Log()
     loops: list[asyncio.AbstractEventLoop] = []
@@ -435,23 +435,24 @@ def test_two_hundred_abrupt_disconnects_leave_nothing_behind(
                 threading.Event().wait(0.01)
             assert tasks_of(loops[0]) <= before
             assert len(log.news._waiters) == 0
-            left = [o for o in gc.get_objects() if is_reader(o)]
-            assert left == []
+            assert unfinished(read) == unfinished(sse_resumable.events_of) == 0
+            # FastAPI drops the endpoint's own generator, which holds nothing by now.
+            gc.collect()
+            assert unfinished(sse_resumable.feed) == 0
     finally:
         gc.enable()
-    assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
+    assert "Error" not in capfd.readouterr().err
 
 
 def tasks_of(loop: asyncio.AbstractEventLoop) -> int:
     return len(asyncio.all_tasks(loop))
 
 
-def is_reader(thing: object) -> bool:
-    """Tell whether this is a generator of the recipe that has not come to its end."""
-    if not isinstance(thing, AsyncGeneratorType) or thing.ag_frame is None:
-        return False
-    ours = (read, sse_resumable.feed, sse_resumable.events_of)
-    return any(thing.ag_code is function.__code__ for function in ours)
+def unfinished(function: Callable[..., object]) -> int:
+    """Count the generators of a function that have not come to their end."""
+    made = [o for o in gc.get_objects() if isinstance(o, AsyncGeneratorType)]
+    ours = [o for o in made if o.ag_code is function.__code__]
+    return len([o for o in ours if o.ag_frame is not None])
 
 
 # The log in Redis, seen from inside
@@ -464,6 +465,8 @@ def logs(real_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Red
     monkeypatch.setattr(sse_resumable, "KEEP", 5)
     monkeypatch.setattr(sse_resumable, "BLOCK", 20)
     monkeypatch.setattr(sse_resumable, "AGAIN", 0.02)
+    # uvicorn keeps its log to itself, once it has run in this process.
+    monkeypatch.setattr(sse_resumable, "console", logging.getLogger("recipe"))
     return lambda: RedisLog(url)
 
 
@@ -666,9 +669,9 @@ def test_an_answer_that_is_lost_doubles_no_event(
         evaluate = log.redis.eval
         lost = 0
 
-        async def lose_two(*arguments: object) -> object:
+        async def lose_two(script: str, count: int, *arguments: str) -> object:
             nonlocal lost
-            answer: object = await evaluate(*arguments)
+            answer = await evaluate(script, count, *arguments)
             if lost < 2:
                 lost += 1
                 raise RedisConnectionError("the answer was lost")
@@ -710,6 +713,7 @@ def test_while_redis_is_away_the_log_waits_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sse_resumable, "AGAIN", 0.01)
+    monkeypatch.setattr(sse_resumable, "console", logging.getLogger("recipe"))
     monkeypatch.setattr(redis.asyncio.retry.Retry, "call_with_retry", once)
     port = free_port()
 
