@@ -290,7 +290,7 @@ async def place_order(
     return Order(id=order_id, state="accepted")
 
 
-@app.post("/end", status_code=202)
+@app.post("/end", status_code=204)
 async def end(request: Request) -> None:
     """End the feed for all clients."""
     request.state.tasks.start_soon(request.state.log.append, END, "{}")

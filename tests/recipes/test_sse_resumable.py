@@ -536,8 +536,8 @@ def test_the_feed_is_ended_for_all_and_takes_no_more_orders(log: Log) -> None:
     kept = add(log, 1)
     with TestClient(sse_resumable.app) as client:
         with client.stream("GET", "/events") as feed:
-            assert client.post("/end").status_code == 202
-            assert client.post("/end").status_code == 202
+            assert client.post("/end").status_code == 204
+            assert client.post("/end").status_code == 204
             body = feed.read()
         answer = client.post("/orders/7")
     assert got(body) == [*kept, (log.end, "end", "{}")]

@@ -1,7 +1,8 @@
 """Wrong: an order that comes between the old events and the live ones is lost.
 
 Run it:   uvicorn recipes.pitfalls.sse_resumable.replay_then_subscribe:app
-Try it:   curl -N -Z --parallel-immediate --max-time 3 http://127.0.0.1:8000/events --next -X POST http://127.0.0.1:8000/orders
+Try it:   curl -N -Z --parallel-immediate --max-time 3 http://127.0.0.1:8000/events \
+              --next -X POST http://127.0.0.1:8000/orders
           curl http://127.0.0.1:8000/missed
 See it:   [4]
 """
