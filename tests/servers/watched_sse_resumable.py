@@ -15,6 +15,13 @@ sse_resumable.RETRY = range(100, 101)
 CUT_AFTER = 3  # chunks of a connection that breaks
 
 
+def tell(scope: Scope) -> None:
+    """Write down what is asked for, and which id was sent along."""
+    seen = dict(scope["headers"]).get(b"last-event-id", b"none")
+    sys.stdout.write(f"asked for {scope['path']} after {seen.decode('latin-1')}\n")
+    sys.stdout.flush()
+
+
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve the recipe; the header `x-process` holds the number of the process."""
 
@@ -24,6 +31,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             message["headers"] = [*message["headers"], (b"x-process", process)]
         await send(message)
 
+    if scope["type"] == "http":
+        tell(scope)
     try:
         await sse_resumable.app(scope, receive, named)
     finally:
@@ -63,3 +72,26 @@ def cutting() -> ASGIApp:
         await app(scope, receive, counted)
 
     return cut
+
+
+def resetting() -> ASGIApp:
+    """Answer with one event after the other, of which the second is a reset."""
+    bodies = [
+        b"retry: 10\n\nid: a-1\ndata: one\n\n",
+        b"event: reset\ndata: {}\nid: \n\n",
+        b"id: b-1\ndata: one\n\n",
+    ]
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/events":
+            await app(scope, receive, send)
+            return
+        tell(scope)
+        status = 200 if bodies else 204
+        kind = (b"content-type", b"text/event-stream")
+        head = {"type": "http.response.start", "status": status, "headers": [kind]}
+        await send(head)
+        body = bodies.pop(0) if bodies else b""
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
