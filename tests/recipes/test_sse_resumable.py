@@ -18,6 +18,7 @@ from recipes.sse_resumable import END, RESET, RETRY, Event, Log, Order, read
 from tests.kit import sse
 from tests.kit.asgi import drive, note
 
+TURNS = 50  # of the event loop, in which everything comes to rest that needs no clock
 HOSTILE = [
     b"abc",
     b"-1",
@@ -393,7 +394,8 @@ def living(log: Log, count: float) -> Callable[[], Awaitable[None]]:
         while number < count:
             note(f"made {number}")
             await log.append("order", f"{number}")
-            await asyncio.sleep(0.002)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
             number += 1
         note("all made")
         await log.append(END, "{}")

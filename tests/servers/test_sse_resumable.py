@@ -21,6 +21,7 @@ import httpx2
 import pytest
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MaxConnectionsError
 
 from cookbook.background import serving
 from recipes import sse_resumable
@@ -645,6 +646,44 @@ def test_a_stream_that_was_deleted_resets_the_readers_also_after_its_end(
     run(test)
 
 
+def test_a_stream_that_lost_its_newest_event_is_copied_anew_from_its_oldest(
+    logs: Callable[[], RedisLog],
+) -> None:
+    async def test() -> None:
+        log = logs()
+        for data in "123":
+            await log.append("order", data)
+        await log.copy()
+        events = read(log, "")
+        lost = (await take(events, 3))[-1]
+        # As after a crash of Redis, whose last second was not yet on the disk.
+        await log.redis.xdel(sse_resumable.KEY, lost.id)
+        await log.append("order", "4")
+        async with following(log):
+            reset, *rest = await take(events, 4)
+        assert reset == RESET
+        assert [event.data for event in rest] == ["1", "2", "4"]
+
+    run(test)
+
+
+def test_with_a_connection_a_client_the_hundred_and_first_fails(
+    real_redis: Redis,
+) -> None:
+    async def test() -> None:
+        async with redis.asyncio.Redis.from_url(real_redis.url) as client:
+            waits = [client.xread({"silent": "$"}, block=2000) for _ in range(100)]
+            waiting = [asyncio.ensure_future(wait) for wait in waits]
+            await asyncio.wait(waiting, timeout=0.5)
+            with pytest.raises(MaxConnectionsError):
+                await client.ping()
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    run(test)
+
+
 def test_an_idle_copy_keeps_what_it_has(logs: Callable[[], RedisLog]) -> None:
     async def test() -> None:
         log = logs()
@@ -815,6 +854,15 @@ def test_the_python_client_says_that_there_may_be_a_gap(tmp_path: Path) -> None:
         *(f'order {{"id":8,"state":"{state}"}}' for state in STATES),
         "end {}",
     ]
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    with uvicorn(APP) as server, raw_get(server.port, "/events") as answer:
+        answer.chunk()
+        server.signal(signal.SIGINT)
+        server.expect("Waiting for connections to close. (CTRL+C to force quit)")
+        server.signal(signal.SIGINT)
+        server.wait()
 
 
 def test_break_it_a_log_without_a_name_of_its_own_hides_what_was_missed(
