@@ -230,6 +230,38 @@ def test_on_every_server_an_early_close_ends_the_request_and_no_order(
         assert "Traceback" not in server.output()
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "-1",
+        "5_00",
+        "\xd9\xa3",
+        "caf\xe9",
+        "\xff\xfe",
+        "'; DROP TABLE x",
+        "9" * 8000,
+        "\t",
+    ],
+)
+def test_no_header_ends_an_event_source_that_could_go_on(
+    ended_feed: Server, hostile: str
+) -> None:
+    headers = {"Last-Event-ID": hostile}
+    with raw_get(ended_feed.port, "/events", headers) as answer:
+        assert answer.head.startswith("HTTP/1.1 200 OK")
+        events = sse.parse([answer.rest()]).events
+    names = [event.event for event in events]
+    # A header of blanks alone is empty: such a client has no id.
+    assert names == (["end"] if hostile == "\t" else ["reset", "end"])
+
+
+@pytest.fixture(scope="module")
+def ended_feed() -> Iterator[Server]:
+    with uvicorn(QUICK) as server:
+        post(server, "/end")
+        yield server
+
+
 # Processes
 
 
