@@ -623,8 +623,18 @@ def test_a_full_server_refuses_before_it_reads_the_file(
 
 
 def test_at_the_end_jobs_are_stopped_and_awaited_and_watchers_told(
-    steps: Steps, database: Path
+    steps: Steps, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ended: list[str] = []
+    import_file = sse_progress.import_file
+
+    def listen(*arguments: Any) -> Completed:
+        try:
+            return import_file(*arguments)
+        finally:
+            ended.append("import_file")
+
+    monkeypatch.setattr(sse_progress, "import_file", listen)
     with TestClient(app) as client:
         address = start(client)
         with client.stream("GET", address) as response:
@@ -633,7 +643,7 @@ def test_at_the_end_jobs_are_stopped_and_awaited_and_watchers_told(
         (job,) = jobs_of(client).known.values()
     assert job.news == Failed(reason="The server was stopped; send it again")
     assert table(database) == []
-    assert all("AnyIO" not in thread.name for thread in threading.enumerate())
+    assert ended == ["import_file"]
 
 
 def test_a_signal_stops_the_jobs_and_then_the_server() -> None:
