@@ -1,4 +1,4 @@
-"""docs/pitfalls/events.md: With two tabs open, the progress bar skips or hangs."""
+"""docs/pitfalls/events.md: With two tabs open, the progress bar jumps or hangs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
