@@ -7,7 +7,8 @@ import pytest
 
 from recipes import sse_notifications
 from recipes.pitfalls.sse_notifications import poll_per_client
-from recipes.pitfalls.sse_notifications.poll_per_client import CountedAccount, Init
+from recipes.pitfalls.sse_notifications.poll_per_client import CountedAccount
+from recipes.sse_notifications import Init
 from tests.kit.asgi import drive
 
 
