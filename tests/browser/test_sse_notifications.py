@@ -88,6 +88,7 @@ def test_a_server_that_comes_back_brings_a_new_snapshot(
         state = page.locator("#orders tr").nth(0).locator("td").nth(2)
         expect(state).to_have_text("placed")
         expect(page.locator("#status")).to_have_text("Up to date: version 0.")
+        page.goto("about:blank")
     assert all("ERR_" in error for error in page_errors)
     page_errors.clear()
 

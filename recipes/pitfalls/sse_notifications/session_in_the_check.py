@@ -2,6 +2,9 @@
 
 Run it:   uvicorn recipes.pitfalls.sse_notifications.session_in_the_check:app
 Try it:   curl -Z --parallel-immediate -N --no-progress-meter --max-time 2 \
+http://127.0.0.1:8000/right/ada/events http://127.0.0.1:8000/right/ada/events \
+http://127.0.0.1:8000/right/ada/events
+          curl -Z --parallel-immediate -N --no-progress-meter --max-time 2 \
 http://127.0.0.1:8000/wrong/ada/events http://127.0.0.1:8000/wrong/ada/events \
 http://127.0.0.1:8000/wrong/ada/events
 See it:   Internal Server Error
