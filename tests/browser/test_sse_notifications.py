@@ -128,6 +128,7 @@ def test_break_it_a_page_that_hears_no_heartbeat_asks_again_and_again(
             expect(page.locator("#status")).to_have_text("Up to date: version 0.")
             page.clock.fast_forward(SILENCE)
         broken.expect(ASKED)
+        page.goto("about:blank")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
