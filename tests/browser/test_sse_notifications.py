@@ -16,6 +16,7 @@ from tests.kit.servers import Server, uvicorn
 pytestmark = pytest.mark.timeout(servers.START + 40)
 
 RECIPE = "recipes.sse_notifications:app"
+CLOSED = 2  # EventSource.CLOSED
 SILENCE = 5000  # milliseconds, as the page has it
 ASKED = '"GET /users/ada/events HTTP/1.1" 200 OK'
 
@@ -107,6 +108,21 @@ def test_a_connection_that_has_died_without_a_word_is_noticed(
     server.expect(ASKED)
     server.expect(ASKED)
     expect(page.locator("#status")).to_have_text("Up to date: version 0.")
+
+
+def test_after_an_answer_that_ends_event_source_the_page_asks_again(
+    server: Server, page: Page, page_errors: list[str]
+) -> None:
+    events = f"{server.url}/users/ada/events"
+    page.clock.install()
+    page.route(events, lambda route: route.fulfill(status=503))
+    page.goto(f"{server.url}/")
+    expect(page.locator("#status")).to_have_text("Lost; connecting again.")
+    assert page.evaluate("source.readyState") == CLOSED
+    page.unroute(events)
+    page.clock.fast_forward(SILENCE)
+    expect(page.locator("#status")).to_have_text("Up to date: version 0.")
+    assert "503" in page_errors.pop()
 
 
 OLD, NEW = "HEARTBEAT = 1.0", "HEARTBEAT = 20.0"

@@ -29,6 +29,7 @@ from recipes.sse_notifications import (
     Heartbeat,
     Init,
     Message,
+    NewMessage,
     Order,
     OrderChanged,
     Queue,
@@ -377,6 +378,13 @@ def test_changes_told_out_of_order_or_not_at_all_bring_a_new_snapshot() -> None:
             page.apply(await anext(feed))
             assert page.shows(account)
             assert page.snapshots == 2
+            # One is never told.
+            account.messages.append("four")
+            account.version += 1
+            await account.add_message("five")
+            page.apply(await anext(feed))
+            assert page.shows(account)
+            assert page.snapshots == 3
 
     asyncio.run(run())
 
@@ -675,6 +683,20 @@ def test_a_bad_body_is_refused_and_not_repeated(
     accepted = status in (200, 201)
     with listening(client) as following:
         assert following()["version"] == int(accepted)
+
+
+def test_without_the_handler_fastapi_fails_on_half_a_character_and_on_nan() -> None:
+    bare = FastAPI()
+
+    @bare.post("/messages")
+    def add(new: NewMessage) -> None:
+        raise AssertionError(new)
+
+    failing = TestClient(bare, raise_server_exceptions=False)
+    headers = {"Content-Type": "application/json"}
+    for body in (rb'{"text":"\ud800"}', b'{"text":NaN}'):
+        answer = failing.post("/messages", content=body, headers=headers)
+        assert answer.status_code == 500
 
 
 def test_text_of_a_message_forges_no_event(client: TestClient) -> None:

@@ -187,6 +187,19 @@ def test_two_workers_have_two_shops() -> None:
             assert next(feeds[0]) == {"type": "heartbeat", "version": 0}
 
 
+def test_a_server_that_is_stopped_waits_for_its_streams_or_for_a_second_ctrl_c() -> (
+    None
+):
+    with uvicorn(RECIPE) as server, raw_get(server.port, EVENTS) as answer:
+        feed = events(answer)
+        next(feed)
+        server.signal(signal.SIGINT)
+        server.expect("Waiting for connections to close")
+        assert next(feed)["type"] == "heartbeat"
+        server.signal(signal.SIGINT)
+        assert server.wait() in (0, -signal.SIGINT)
+
+
 def test_the_python_client_prints_what_happens_until_the_connection_is_lost(
     tmp_path: Path,
 ) -> None:
@@ -215,6 +228,16 @@ def test_the_python_client_prints_what_happens_until_the_connection_is_lost(
         assert process.stderr.read().startswith("The connection was ")
         process.stdout.close()
         process.stderr.close()
+
+
+def test_the_python_client_notices_by_the_heartbeat_that_it_missed_something(
+    tmp_path: Path,
+) -> None:
+    with uvicorn("--factory", "tests.servers.watched_sse_notifications:skipping") as it:
+        done = clients.run("sse_notifications.py", it.url, tmp_path)
+    assert done.stdout == "All of it: [] []\n"
+    assert done.stderr == "A change is missing.\n"
+    assert done.returncode == 1
 
 
 def test_the_python_client_checks_the_status_first(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import sys
+from collections.abc import AsyncIterator
 from types import AsyncGeneratorType
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -85,3 +86,15 @@ def silent() -> ASGIApp:
     """Give the same, without heartbeats."""
     sse_notifications.HEARTBEAT = 60
     return watched()
+
+
+async def skipped(*_: object) -> AsyncIterator[sse_notifications.Event]:
+    """Give a snapshot, and a heartbeat that tells of a change that nobody got."""
+    yield sse_notifications.Init(type="init", version=0, orders=[], messages=[])
+    yield sse_notifications.Heartbeat(type="heartbeat", version=1)
+
+
+def skipping() -> ASGIApp:
+    """Give the recipe with such a feed."""
+    sse_notifications.follow = skipped  # type: ignore[assignment]
+    return app
