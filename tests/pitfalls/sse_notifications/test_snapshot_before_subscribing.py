@@ -1,0 +1,32 @@
+"""docs/pitfalls/events.md: my page misses an update, although the stream is open."""
+
+import json
+from typing import Any
+
+import pytest
+
+from recipes import sse_notifications
+from recipes.pitfalls.sse_notifications.snapshot_before_subscribing import app
+from tests.kit import sse
+from tests.kit.asgi import drive
+
+
+def events(path: str, count: int) -> list[dict[str, Any]]:
+    """Give the data of the first events."""
+    run = drive(app, path, disconnect_at=count)
+    return [json.loads(event.data) for event in sse.parse(run.chunks).events]
+
+
+@pytest.mark.parametrize(
+    ("path", "lost"), [("/with-a-hole", True), ("/without-a-hole", False)]
+)
+def test_a_change_between_snapshot_and_subscription_is_lost(
+    path: str, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse_notifications, "HEARTBEAT", 0.001)
+    init, *rest = events(path, 5)
+    assert init["version"] == 0
+    assert init["orders"][0]["state"] == "placed"
+    changed = [event for event in rest if event["type"] == "order_changed"]
+    assert [event["order"]["state"] for event in changed] == ([] if lost else ["paid"])
+    assert rest[-1] == {"type": "heartbeat", "version": 0 if lost else 1}
