@@ -123,12 +123,11 @@ class Shop:
 async def look(connection: AsyncConnection, shop: Shop) -> None:
     """Look when PostgreSQL rings, or when it is time; raise when the database fails."""
     rung = asyncio.Event()
-    dialect = connection.dialect.name
-    if dialect == "postgresql":
+    if connection.dialect.name == "postgresql":
         pooled = await connection.get_raw_connection()
         driver: Any = pooled.driver_connection
         await driver.add_listener("changes", lambda *_: rung.set())
-    last = None
+    last = -1
     while True:
         rung.clear()
         with anyio.fail_after(PATIENCE, shield=True):
@@ -137,7 +136,7 @@ async def look(connection: AsyncConnection, shop: Shop) -> None:
             last = newest
             shop.changed.set()
             shop.changed = asyncio.Event()  # for the next row
-        with anyio.move_on_after(POLL[dialect]):
+        with anyio.move_on_after(POLL[connection.dialect.name]):
             await rung.wait()
 
 
@@ -165,6 +164,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await prepare(engine)
         shop = Shop(engine)
         watcher = asyncio.create_task(watch(shop))
+        await shop.changed.wait()  # The watcher has looked for the first time.
         yield {"shop": shop}
         watcher.cancel()
         await asyncio.wait([watcher])
