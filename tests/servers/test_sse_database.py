@@ -305,6 +305,7 @@ def test_however_writers_interleave_the_feed_is_the_table_in_its_order(
         assert rows(answer, len(want)) == want
 
 
+@pytest.mark.usefixtures("on_postgres")
 def test_postgresql_rings_so_a_row_need_not_wait_for_the_next_look(
     real_postgres: Postgres,
 ) -> None:
@@ -320,6 +321,7 @@ def test_postgresql_rings_so_a_row_need_not_wait_for_the_next_look(
             assert rows(answer, 1) == [last + number]
 
 
+@pytest.mark.usefixtures("on_postgres")
 def test_a_row_that_rings_nobody_is_found_at_the_next_look(
     real_postgres: Postgres,
 ) -> None:
@@ -335,6 +337,7 @@ def test_a_row_that_rings_nobody_is_found_at_the_next_look(
         assert rows(answer, 1) == [last + 1]
 
 
+@pytest.mark.usefixtures("on_postgres")
 def test_a_feed_goes_on_when_postgresql_has_cut_all_connections(
     real_postgres: Postgres,
 ) -> None:
@@ -354,10 +357,10 @@ def test_a_feed_goes_on_when_postgresql_has_cut_all_connections(
         assert rows(answer, 1) == [last + 1]
 
 
+@pytest.mark.usefixtures("on_postgres")
 def test_an_id_of_ones_own_is_refused_by_postgresql(
-    on_postgres: Server, real_postgres: Postgres
+    real_postgres: Postgres,
 ) -> None:
-    assert on_postgres.url
     with pytest.raises(subprocess.CalledProcessError) as refused:
         execute(
             real_postgres.url,
