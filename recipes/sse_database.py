@@ -158,8 +158,9 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Open the database that DATABASE_URL names, or an SQLite file of our own."""
     file = f"sqlite+aiosqlite:///{tempfile.gettempdir()}/sse_database.sqlite"
     url = os.environ.get("DATABASE_URL") or file
-    # Two connections for any number of clients, and one for the watcher.
-    engine = create_async_engine(url, pool_size=3, max_overflow=0)
+    # Two connections for any number of clients, and one for the watcher. Each is asked
+    # for a sign of life before it is used: PostgreSQL may have been restarted.
+    engine = create_async_engine(url, pool_size=3, max_overflow=0, pool_pre_ping=True)
     try:
         await prepare(engine)
         shop = Shop(engine)

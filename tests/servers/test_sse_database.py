@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.kit import clients, servers
+from tests.kit.changed import changed
 from tests.kit.postgres import Postgres, postgres, programs
 from tests.kit.servers import Answer, Server, granian, hypercorn, raw_get, uvicorn
 from tests.kit.sse import Event, parse
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.timeout(servers.START + 30)
 
 APP = "recipes.sse_database:app"
 EACH = pytest.mark.parametrize("serve", [uvicorn, hypercorn, granian])
+CUT = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"""
 INSERT = "INSERT INTO changes (order_id, state) VALUES (7, 'paid')"
 
 
@@ -274,6 +277,39 @@ def test_a_writer_waits_until_the_one_before_it_has_committed(
             assert rows(answer, 1) == [second]
 
 
+def test_hiding_what_is_younger_than_the_oldest_transaction_is_not_enough_with_ids(
+    real_postgres: Postgres,
+) -> None:
+    # What one reads elsewhere: no lock, and a feed that hides rows of transactions
+    # that are not older than every one that still runs.
+    real_postgres.run(
+        """CREATE TABLE hidden (id bigint GENERATED ALWAYS AS IDENTITY,
+        written_by xid8 DEFAULT pg_current_xact_id())"""
+    )
+    insert = "INSERT INTO hidden DEFAULT VALUES RETURNING id"
+
+    def behind(last: int) -> list[str]:
+        shown = "written_by < pg_snapshot_xmin(pg_current_snapshot())"
+        query = f"SELECT id FROM hidden WHERE id > {last} AND {shown} ORDER BY id"  # noqa: S608
+        return real_postgres.run(query).split()
+
+    older, younger = Writer(real_postgres), Writer(real_postgres)
+    with closing(older), closing(younger):
+        for writer in (older, younger):
+            writer.say("BEGIN")
+            writer.say("SELECT pg_current_xact_id()")
+            writer.hear()
+        younger.say(insert)
+        assert younger.hear() == "1"
+        older.say(insert)
+        assert older.hear() == "2"
+        older.say("COMMIT")
+        until(lambda: behind(0) == ["2"])  # So the feed goes on behind 2.
+        younger.say("COMMIT")
+        until(lambda: real_postgres.run("SELECT count(*) FROM hidden") == "2")
+        assert behind(2) == []
+
+
 def test_however_writers_interleave_the_feed_is_the_table_in_its_order(
     on_postgres: Server, real_postgres: Postgres
 ) -> None:
@@ -343,18 +379,30 @@ def test_a_feed_goes_on_when_postgresql_has_cut_all_connections(
 ) -> None:
     url = real_postgres.url
     last = newest(url)
-    cut = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-        WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"""
     app = "tests.servers.deaf_sse_database:looks_often"
     with (
         uvicorn(app, env={"DATABASE_URL": url}) as server,
         raw_get(server.port, f"/feed?after={last}") as answer,
     ):
         answer.chunk()
-        assert int(execute(url, cut)) >= 1
+        assert int(execute(url, CUT)) >= 1
         server.expect("The watcher has lost the database: ")
         execute(url, INSERT)
         assert rows(answer, 1) == [last + 1]
+
+
+@pytest.mark.usefixtures("on_postgres")
+def test_a_connection_that_postgresql_has_cut_is_noticed_before_it_is_used(
+    real_postgres: Postgres,
+) -> None:
+    url = real_postgres.url
+    app = "tests.servers.deaf_sse_database:never_looks"
+    with uvicorn(app, env={"DATABASE_URL": url}) as server:
+        with raw_get(server.port, "/changes?until=9") as answer:
+            assert end(answer.rest()).event == "done"
+        assert int(execute(url, CUT)) >= 1
+        with raw_get(server.port, "/changes?until=9") as answer:
+            assert end(answer.rest()).event == "done"
 
 
 @pytest.mark.usefixtures("on_postgres")
@@ -454,3 +502,25 @@ def test_the_python_client_checks_the_status_first(tmp_path: Path) -> None:
         done = clients.run("sse_database.py", server.url, tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert "404 Not Found" in done.stderr
+
+
+def test_broken_as_the_page_says_a_feed_waits_for_the_next_look(
+    lite: str, tmp_path: Path
+) -> None:
+    looks = 'POLL = {"sqlite": 0.5, "postgresql": 5.0}'
+    folder = changed(tmp_path, "sse_database", looks, looks.replace("0.5", "60.0"))
+    for cwd, waits in [(servers.ROOT, False), (folder, True)]:
+        with uvicorn(APP, cwd=cwd, env={"DATABASE_URL": lite}) as server:
+            last = newest(lite)
+            seen = {"Last-Event-ID": "996"}
+            with raw_get(server.port, "/feed", seen) as answer:
+                assert rows(answer, last - 996)[:4] == [997, 998, 999, 1000]
+                httpx2.post(f"{server.url}/orders/7/paid").raise_for_status()
+                if waits:
+                    answer.connection.settimeout(1)
+                    with pytest.raises(TimeoutError):
+                        answer.chunk()
+                else:
+                    assert rows(answer, 1) == [last + 1]
+            with raw_get(server.port, "/feed", seen) as answer:
+                assert rows(answer, last + 1 - 996)[-1] == last + 1
