@@ -189,12 +189,17 @@ def test_the_first_event_is_out_before_the_second_page_is_read(
 
 
 def test_a_connection_cut_after_any_event_is_resumed_without_gap_or_double() -> None:
-    whole = found(drive(app, "/changes"))
-    assert len(whole) == ROWS + 1
-    for cut in range(1, ROWS + 1):
-        seen = whole[cut - 1][2]
-        # The end counts the rows of the whole export, not of this connection.
-        assert whole[:cut] + resumed("/changes", seen) == whole
+    with TestClient(app) as client:
+
+        def read(**headers: str) -> list[sse.Event]:
+            return sse.parse([client.get("/changes", headers=headers).content]).events
+
+        whole = read()
+        assert len(whole) == ROWS + 1
+        for cut in range(1, ROWS + 1):
+            rest = read(**{"Last-Event-ID": whole[cut - 1].id})
+            # The end counts the rows of the whole export, not of this connection.
+            assert whole[:cut] + rest == whole
 
 
 def test_a_resumed_export_ends_where_the_first_would_have_ended() -> None:
@@ -547,8 +552,10 @@ def test_a_query_that_takes_too_long_is_given_up(
 # Failures
 
 
+@every_route
 @pytest.mark.parametrize("broken_at", [1, 2, 3])
 def test_a_database_that_fails_ends_the_stream_and_loses_nothing(
+    route: str,
     broken_at: int,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -564,7 +571,7 @@ def test_a_database_that_fails_ends_the_stream_and_loses_nothing(
         return await real(shop, query)
 
     monkeypatch.setattr(Shop, "read", failing)
-    run = drive(app, "/changes")
+    run = drive(app, route)
     rows = found(run)  # with the status 200, so that a browser comes back
     assert rows == [event(number) for number in range(1, (broken_at - 1) * PAGE + 1)]
     assert sse.parse(run.chunks).retry == 2000
@@ -704,3 +711,102 @@ def test_the_times_and_sizes_are_those_of_the_page() -> None:
     assert REAL["POLL"] == {"sqlite": 0.5, "postgresql": 5.0}
     assert REAL["PAGE"] == 500
     assert logging.getLogger("uvicorn.error") is recipe.log
+
+
+class Postgres:
+    """Stands for a connection to PostgreSQL, and notes what it is asked."""
+
+    dialect: Any = cast(Any, postgresql).dialect()
+
+    def __init__(self, *, empty: bool = True) -> None:
+        self.empty = empty
+        self.asked: list[str] = []
+        self.looks = 0
+        self.rings: dict[str, Callable[..., None]] = {}
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator["Postgres"]:
+        """Give the connection."""
+        yield self
+
+    async def exec_driver_sql(self, statement: str) -> None:
+        """Note a statement."""
+        self.asked.append(statement)
+
+    async def run_sync(self, what: Any) -> bool:  # noqa: ANN401
+        """Say whether the table is there, or make it."""
+        if what == recipe.table.create:
+            self.asked.append("the table")
+        return not self.empty
+
+    async def execute(self, _: object, rows: list[Any]) -> None:
+        """Note how many rows are written."""
+        self.asked.append(f"{len(rows)} rows")
+
+    async def get_raw_connection(self) -> "Postgres":
+        """Give the driver's connection."""
+        return self
+
+    @property
+    def driver_connection(self) -> "Postgres":
+        """Give the driver's connection."""
+        return self
+
+    async def add_listener(self, channel: str, ring: Callable[..., None]) -> None:
+        """Remember whom to call."""
+        self.rings[channel] = ring
+
+    async def scalar(self, _: object) -> int:
+        """Note that somebody looks; there is a new row each time."""
+        self.looks += 1
+        return self.looks
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_on_postgresql_the_first_start_also_makes_the_trigger(empty: bool) -> None:
+    engine: Any = Postgres(empty=empty)
+    asyncio.run(recipe.prepare(engine))
+    made = ["the table", recipe.IN_TURN, recipe.BEFORE_INSERT, f"{REAL['ROWS']} rows"]
+    assert engine.asked == [recipe.LOCK["postgresql"], *(made if empty else [])]
+
+
+def test_the_watcher_looks_once_for_each_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "POLL", {"postgresql": 1000})
+    database: Any = Postgres()
+
+    async def test(shop: Shop) -> None:
+        watching = asyncio.create_task(recipe.look(database, shop))
+        for looks in (1, 2, 3):
+            while database.looks < looks:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert database.looks == looks
+            changed = shop.changed
+            # What asyncpg gives: connection, process, channel, payload.
+            database.rings["changes"](database, 7, "changes", "")
+            await changed.wait()
+        watching.cancel()
+        await asyncio.wait([watching])
+
+    within(test)
+
+
+def test_a_look_that_takes_too_long_is_given_up_so_that_the_watcher_connects_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database: Any = Postgres()
+    monkeypatch.setattr(recipe, "PATIENCE", 0.01)
+    monkeypatch.setattr(database, "scalar", lambda _: asyncio.Event().wait())
+    with pytest.raises(TimeoutError):
+        asyncio.run(recipe.look(database, Shop(database)))
+
+
+def test_a_look_that_finds_nothing_new_wakes_nobody() -> None:
+    async def test(shop: Shop) -> None:
+        changed = shop.changed
+        await asyncio.sleep(0.05)  # some five looks
+        assert shop.changed is changed
+        assert not changed.is_set()
+
+    within(test)
