@@ -121,15 +121,15 @@ class Shop:
 
 
 async def look(connection: AsyncConnection, shop: Shop) -> None:
-    """Look when PostgreSQL rings, or when it is time; raise when the database fails."""
-    rung = asyncio.Event()
+    """Look at each message of PostgreSQL, and when it is time; raise if that fails."""
+    told = asyncio.Event()
     if connection.dialect.name == "postgresql":
         pooled = await connection.get_raw_connection()
         driver: Any = pooled.driver_connection
-        await driver.add_listener("changes", lambda *_: rung.set())
+        await driver.add_listener("changes", lambda *_: told.set())
     last = -1
     while True:
-        rung.clear()
+        told.clear()
         with anyio.fail_after(PATIENCE, shield=True):
             newest = await connection.scalar(sql.select(sql.func.max(table.c.id)))
         if newest != last:
@@ -137,7 +137,7 @@ async def look(connection: AsyncConnection, shop: Shop) -> None:
             shop.changed.set()
             shop.changed = asyncio.Event()  # for the next row
         with anyio.move_on_after(POLL[connection.dialect.name]):
-            await rung.wait()
+            await told.wait()
 
 
 async def watch(shop: Shop) -> None:
