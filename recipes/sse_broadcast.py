@@ -19,13 +19,14 @@ Try it:   curl -N --max-time 10 http://127.0.0.1:8000/events
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import anyio
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
@@ -36,8 +37,8 @@ from redis.exceptions import RedisError
 log = logging.getLogger("uvicorn.error")  # what uvicorn shows on the console
 
 
-# --8<-- [start:listener]
-WAITING = 100  # events that may wait for one listener
+# --8<-- [start:feed]
+LATEST = 100  # events that are kept: how far a listener may be behind
 RETRY = 2000  # milliseconds that a browser waits before it connects again
 
 
@@ -46,37 +47,62 @@ def frame(event: str, data: str) -> bytes:
     return f"event: {event}\ndata: {data}\n\n".encode()
 
 
-class Listener:
-    """The events that wait for one client; the oldest make room for new ones."""
+class Feed:
+    """The latest events, written once for all listeners.
+
+    A listener is a place in the feed: the number of events that came before.
+    """
 
     def __init__(self) -> None:
-        self.waiting: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
-        self.missed = 0
+        self.latest: deque[bytes] = deque(maxlen=LATEST)  # drops the oldest by itself
+        self.end = 0  # how many events there have been
+        self.asleep: set[asyncio.Future[bytes]] = set()  # one for a waiting listener
 
-    def put(self, event: bytes) -> None:
-        """Add an event, and never wait for the client."""
-        if self.waiting.full():
-            self.waiting.get_nowait()
-            self.missed += 1
-        self.waiting.put_nowait(event)
+    def add(self, event: bytes) -> None:
+        """Keep an event, and wake all who wait for it; this waits for nobody."""
+        self.latest.append(event)
+        self.end += 1
+        self.wake(b"")
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """Take the events as they come; say first how many were missed before one."""
+    def wake(self, comment: bytes) -> None:
+        """Wake those who wait, and let them send a comment."""
+        for future in self.asleep:
+            if not future.done():  # Its client may be leaving.
+                future.set_result(comment)
+
+    async def sleep(self) -> bytes:
+        """Wait until `wake` is called; give its comment."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bytes] = loop.create_future()
+        self.asleep.add(future)
+        try:
+            return await future
+        finally:
+            self.asleep.remove(future)
+
+    async def events(self, place: int) -> AsyncIterator[bytes]:
+        """Give the events from a place on; say where some are missing, and how many."""
         yield f"retry: {RETRY}\n\n".encode()
         while True:
-            event = await self.waiting.get()
-            if self.missed:
-                gap = frame("missed", f'{{"events":{self.missed}}}')
-                self.missed = 0
-                yield gap
-            yield event
+            missed = self.end - len(self.latest) - place
+            if place == self.end:
+                comment = await self.sleep()
+                if comment:
+                    yield comment
+            elif missed > 0:
+                place += missed
+                yield frame("missed", f'{{"events":{missed}}}')
+            else:
+                event = self.latest[place - self.end]  # counted from the right
+                place += 1
+                yield event
 
 
-# --8<-- [end:listener]
+# --8<-- [end:feed]
 # --8<-- [start:channels]
 State = Literal["placed", "paid", "packed", "shipped"]
 STREAM = "sse_broadcast:orders"  # the key in Redis
-KEPT = 1000  # orders in Redis: what a worker can read later, if it was cut off
+KEPT = 1000  # orders in Redis: what a worker that was cut off can still read
 BLOCK = 2000  # milliseconds; redis-py gives up a silent answer after 5 seconds
 PATIENCE = 1.0  # seconds until Redis is asked again after an error
 
@@ -92,7 +118,7 @@ class LocalChannel:
     """The channel of a single process."""
 
     def __init__(self) -> None:
-        self.told: asyncio.Queue[str] = asyncio.Queue(WAITING)
+        self.told: asyncio.Queue[str] = asyncio.Queue(LATEST)
 
     async def publish(self, order: Order) -> None:
         """Hand an order over; wait if many are on their way."""
@@ -154,33 +180,28 @@ async def open_channel(url: str | None) -> AsyncIterator[Channel]:
 PING = 15.0  # seconds
 PAUSE = 1.0  # seconds between two orders of the shop
 STATES: tuple[State, ...] = ("placed", "paid", "packed", "shipped")
-Listeners = set[Listener]
 
 
-async def relay(channel: Channel, listeners: Listeners) -> None:
-    """Write each order once, and give it to all listeners."""
+async def relay(channel: Channel, feed: Feed) -> None:
+    """Write each order once, for all listeners."""
     async for order in channel.orders():
-        event = frame("order", order)
-        for listener in listeners:
-            listener.put(event)
+        feed.add(frame("order", order))
         await asyncio.sleep(0)  # The listeners take it before the next one comes.
 
 
-async def keep_alive(listeners: Listeners) -> None:
-    """Ping all listeners by one timer, except those that have something to read."""
+async def keep_alive(feed: Feed) -> None:
+    """Ping all idle listeners by one timer."""
     while True:
         await asyncio.sleep(PING)
-        for listener in listeners:
-            if listener.waiting.empty():
-                listener.put(b": ping\n\n")
+        feed.wake(b": ping\n\n")
 
 
-async def shop(channel: Channel, listeners: Listeners) -> None:
+async def shop(channel: Channel, feed: Feed) -> None:
     """Stand in for your source: tell something as long as anyone listens."""
     told = 0
     while True:
         await asyncio.sleep(PAUSE)
-        if listeners:
+        if feed.asleep:
             state = STATES[told % len(STATES)]
             await channel.publish(Order(id=told // len(STATES) + 1, state=state))
             told += 1
@@ -190,13 +211,13 @@ async def shop(channel: Channel, listeners: Listeners) -> None:
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Run the tasks of this process: none of them belongs to a listener."""
     url = os.environ.get("REDIS_URL")
-    listeners: Listeners = set()
+    feed = Feed()
     async with open_channel(url) as channel, anyio.create_task_group() as tasks:
-        tasks.start_soon(relay, channel, listeners)
-        tasks.start_soon(keep_alive, listeners)
+        tasks.start_soon(relay, channel, feed)
+        tasks.start_soon(keep_alive, feed)
         if not url:
-            tasks.start_soon(shop, channel, listeners)
-        yield {"channel": channel, "listeners": listeners}
+            tasks.start_soon(shop, channel, feed)
+        yield {"channel": channel, "feed": feed}
         tasks.cancel_scope.cancel()
 
 
@@ -206,24 +227,12 @@ app = FastAPI(title="sse_broadcast", lifespan=lifespan)
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-async def subscribe(request: Request) -> AsyncIterator[Listener]:
-    """Add a listener; remove it as soon as its response has ended."""
-    listeners: Listeners = request.state.listeners
-    listener = Listener()
-    listeners.add(listener)
-    try:
-        yield listener
-    finally:
-        listeners.remove(listener)
-
-
 @app.get("/events")
-async def events(
-    listener: Annotated[Listener, Depends(subscribe)],
-) -> StreamingResponse:
+async def events(request: Request) -> StreamingResponse:
     """Send what happens from now on."""
+    feed: Feed = request.state.feed
     return StreamingResponse(
-        listener.events(), headers=HEADERS, media_type="text/event-stream"
+        feed.events(feed.end), headers=HEADERS, media_type="text/event-stream"
     )
 
 
