@@ -38,7 +38,7 @@ def allow(files: int) -> None:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = files + SPARE
-    if hard not in (resource.RLIM_INFINITY,) and hard < needed:
+    if hard != resource.RLIM_INFINITY and hard < needed:
         raise RuntimeError(f"{needed} open files are needed; ulimit -Hn says {hard}")
     if soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
@@ -93,6 +93,10 @@ class Crowd:
         self.poll = select.epoll()
         for number in self.listeners:
             self.poll.register(number, select.EPOLLIN)
+
+    def bodies(self) -> list[bytes]:
+        """Give what each listener got, still in chunks, as far as it was kept."""
+        return [one.body for one in self.listeners.values()]
 
     def tell(self, orders: int, *, pace: float = 0.0, keep: bool = False) -> Told:
         """Tell orders 1 to `orders`, and read each until every listener has it.

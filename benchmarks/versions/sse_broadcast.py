@@ -13,7 +13,7 @@ import sse_starlette
 from fastapi import Depends, FastAPI
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from recipes import sse_broadcast
 from recipes.sse_broadcast import LATEST, Feed, Order, frame
@@ -67,34 +67,39 @@ async def by_sse_starlette(waiting: Own) -> sse_starlette.EventSourceResponse:
     return sse_starlette.EventSourceResponse(events())
 
 
-# A log that all listeners read, each from its own place, and one future to wake them.
-events_so_far: list[bytes] = []
-news: list[asyncio.Future[None]] = []
-shared = FastAPI()
+# A bounded queue for each listener, in a plain response.
+queues: set[asyncio.Queue[bytes]] = set()
+queued = FastAPI()
 
 
-@shared.post("/orders", status_code=202)
-async def append(order: Order) -> Order:
-    """Write the event once, and wake all that wait."""
-    events_so_far.append(frame("order", order.model_dump_json()))
-    news.pop().set_result(None)
+@queued.post("/orders", status_code=202)
+async def put(order: Order) -> Order:
+    """Write the event once, and put it into each queue."""
+    event = frame("order", order.model_dump_json())
+    for queue in queues:
+        queue.put_nowait(event)
     return order
 
 
-@shared.get("/events")
-async def by_shared_log() -> StreamingResponse:
-    """Send the log from now on."""
-    place = len(events_so_far)
+async def own_queue() -> AsyncIterator[asyncio.Queue[bytes]]:
+    """Add a queue for one client."""
+    queue: asyncio.Queue[bytes] = asyncio.Queue(LATEST)
+    queues.add(queue)
+    try:
+        yield queue
+    finally:
+        queues.remove(queue)
+
+
+@queued.get("/events")
+async def by_queue(
+    queue: Annotated[asyncio.Queue[bytes], Depends(own_queue)],
+) -> StreamingResponse:
+    """Send what the queue holds."""
 
     async def events() -> AsyncIterator[bytes]:
-        at = place
         while True:
-            while at == len(events_so_far):
-                if not news:
-                    news.append(asyncio.get_running_loop().create_future())
-                await asyncio.shield(news[0])
-            yield events_so_far[at]
-            at += 1
+            yield await queue.get()
 
     return StreamingResponse(events(), media_type="text/event-stream")
 
@@ -102,42 +107,61 @@ async def by_shared_log() -> StreamingResponse:
 # Nothing but uvicorn ------------------------------------------------------------------
 
 clients: set[asyncio.Queue[bytes]] = set()
+feed = Feed()
 STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
 async def raw(scope: Scope, receive: Receive, send: Send) -> None:
-    """Write each event once, and hand it to the server."""
-    if scope["type"] != "http":
-        return
+    """Write each event once, and hand it to the server; a queue for each listener."""
+    if scope["type"] == "http" and scope["method"] == "POST":
+        event = await told(receive, send)
+        for waiting in clients:
+            waiting.put_nowait(event)
+    elif scope["type"] == "http":
+        waiting = asyncio.Queue(LATEST)
+        clients.add(waiting)
+        try:
+            await stream(taken(waiting), receive, send)
+        finally:
+            clients.remove(waiting)
+
+
+async def raw_feed(scope: Scope, receive: Receive, send: Send) -> None:
+    """Do the same with the recipe's feed."""
+    if scope["type"] == "http" and scope["method"] == "POST":
+        feed.add(await told(receive, send))
+    elif scope["type"] == "http":
+        await stream(feed.events(feed.end), receive, send)
+
+
+async def told(receive: Receive, send: Send) -> bytes:
+    """Read the order of a request, and write its event."""
     message = await receive()
-    if scope["method"] == "POST":
-        await raw_tell(message, send)
-        return
-    waiting: asyncio.Queue[bytes] = asyncio.Queue(LATEST)
-    clients.add(waiting)
-    sending = asyncio.create_task(raw_events(waiting, send))
-    try:
-        while message["type"] != "http.disconnect":
-            message = await receive()
-    finally:
-        sending.cancel()
-        clients.remove(waiting)
-
-
-async def raw_tell(message: Message, send: Send) -> None:
-    """Read the order of a request, and give it to all."""
     order = Order(**json.loads(message["body"]))
-    event = frame("order", order.model_dump_json())
-    for waiting in clients:
-        waiting.put_nowait(event)
     length = [(b"content-length", b"0")]
     await send({"type": "http.response.start", "status": 202, "headers": length})
     await send({"type": "http.response.body", "body": b""})
+    return frame("order", order.model_dump_json())
 
 
-async def raw_events(waiting: asyncio.Queue[bytes], send: Send) -> None:
-    """Send the events of one client."""
-    await send({"type": "http.response.start", "status": 200, "headers": STREAM})
+async def taken(waiting: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
+    """Take what a queue holds, for ever."""
     while True:
-        event = await waiting.get()
-        await send({"type": "http.response.body", "body": event, "more_body": True})
+        yield await waiting.get()
+
+
+async def stream(events: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    """Send events until the client leaves."""
+
+    async def send_all() -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": STREAM})
+        async for event in events:
+            body = {"type": "http.response.body", "body": event, "more_body": True}
+            await send(body)
+
+    sending = asyncio.create_task(send_all())
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        sending.cancel()
