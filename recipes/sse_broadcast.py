@@ -13,7 +13,7 @@
 
 Run it:   uvicorn recipes.sse_broadcast:app
 Try it:   curl -N --max-time 10 http://127.0.0.1:8000/events
-          curl http://127.0.0.1:8000/orders --json '{"id": 7, "state": "paid"}'
+          curl -X POST http://127.0.0.1:8000/orders/7/paid
 """
 
 import asyncio
@@ -22,13 +22,13 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Path, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -110,7 +110,7 @@ PATIENCE = 1.0  # seconds until Redis is asked again after an error
 class Order(BaseModel):
     """What the shop tells about one order."""
 
-    id: int = Field(ge=1, lt=2**31)
+    id: int
     state: State
 
 
@@ -236,10 +236,13 @@ async def events(request: Request) -> StreamingResponse:
     )
 
 
-@app.post("/orders", status_code=202)
-async def tell(order: Order, request: Request) -> Order:
-    """Tell all listeners of all workers about an order."""
+@app.post("/orders/{number}/{state}", status_code=202)
+async def tell(
+    number: Annotated[int, Path(ge=1, lt=2**31)], state: State, request: Request
+) -> Order:
+    """Tell all listeners of all workers that an order has a new state."""
     channel: Channel = request.state.channel
+    order = Order(id=number, state=state)
     try:
         await channel.publish(order)
     except RedisError as error:

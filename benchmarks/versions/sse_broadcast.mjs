@@ -3,11 +3,11 @@ import { createServer } from "node:http";
 
 const listeners = new Set();
 
-const server = createServer(async (request, response) => {
+const server = createServer((request, response) => {
   if (request.method === "POST") {
-    let body = "";
-    for await (const piece of request) body += piece;
-    const event = `event: order\ndata: ${JSON.stringify(JSON.parse(body))}\n\n`;
+    const [, , number, state] = request.url.split("/");
+    const data = JSON.stringify({ id: Number(number), state });
+    const event = `event: order\ndata: ${data}\n\n`;
     for (const listener of listeners) listener.write(event);
     response.writeHead(202, { "Content-Length": 0 }).end();
     return;

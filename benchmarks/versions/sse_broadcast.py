@@ -1,11 +1,10 @@
 """One order told to many listeners, by each layer.
 
-Every version has `GET /events` and `POST /orders`, as the recipe has, and a queue of
-its own for each listener. A listener is one of them before its answer begins.
+Every version has `GET /events` and `POST /orders/7/paid`, as the recipe has, and most
+have a queue for each listener. One listens from before its answer begins.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
 from recipes import sse_broadcast
-from recipes.sse_broadcast import LATEST, Feed, Order, frame
+from recipes.sse_broadcast import LATEST, Feed, Order, State, frame
 
 Waiting = asyncio.Queue[Order]
 
@@ -40,9 +39,10 @@ Own = Annotated[Waiting, Depends(subscribe)]
 layers = FastAPI()
 
 
-@layers.post("/orders", status_code=202)
-async def tell(order: Order) -> Order:
+@layers.post("/orders/{number}/{state}", status_code=202)
+async def tell(number: int, state: State) -> Order:
     """Give each listener the order, which its layer writes."""
+    order = Order(id=number, state=state)
     for waiting in listeners:
         waiting.put_nowait(order)
     return order
@@ -72,9 +72,10 @@ queues: set[asyncio.Queue[bytes]] = set()
 queued = FastAPI()
 
 
-@queued.post("/orders", status_code=202)
-async def put(order: Order) -> Order:
+@queued.post("/orders/{number}/{state}", status_code=202)
+async def put(number: int, state: State) -> Order:
     """Write the event once, and put it into each queue."""
+    order = Order(id=number, state=state)
     event = frame("order", order.model_dump_json())
     for queue in queues:
         queue.put_nowait(event)
@@ -114,7 +115,7 @@ STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
 async def raw(scope: Scope, receive: Receive, send: Send) -> None:
     """Write each event once, and hand it to the server; a queue for each listener."""
     if scope["type"] == "http" and scope["method"] == "POST":
-        event = await told(receive, send)
+        event = await told(scope, send)
         for waiting in clients:
             waiting.put_nowait(event)
     elif scope["type"] == "http":
@@ -129,15 +130,15 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
 async def raw_feed(scope: Scope, receive: Receive, send: Send) -> None:
     """Do the same with the recipe's feed."""
     if scope["type"] == "http" and scope["method"] == "POST":
-        feed.add(await told(receive, send))
+        feed.add(await told(scope, send))
     elif scope["type"] == "http":
         await stream(feed.events(feed.end), receive, send)
 
 
-async def told(receive: Receive, send: Send) -> bytes:
+async def told(scope: Scope, send: Send) -> bytes:
     """Read the order of a request, and write its event."""
-    message = await receive()
-    order = Order(**json.loads(message["body"]))
+    _, _, number, state = scope["path"].split("/")
+    order = Order(id=int(number), state=state)
     length = [(b"content-length", b"0")]
     await send({"type": "http.response.start", "status": 202, "headers": length})
     await send({"type": "http.response.body", "body": b""})
