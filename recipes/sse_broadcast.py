@@ -102,7 +102,7 @@ class Feed:
 # --8<-- [start:channels]
 State = Literal["placed", "paid", "packed", "shipped"]
 STREAM = "sse_broadcast:orders"  # the key in Redis
-KEPT = 1000  # orders in Redis: what a worker that was cut off can still read
+KEPT = 1000  # orders in Redis, about: what a worker that was cut off can still read
 BLOCK = 2000  # milliseconds; redis-py gives up a silent answer after 5 seconds
 PATIENCE = 1.0  # seconds until Redis is asked again after an error
 
