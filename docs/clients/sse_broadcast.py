@@ -20,11 +20,12 @@ def listen(client: httpx2.Client) -> None:
     with client.sse(URL) as events:
         events.response.raise_for_status()
         for event in events:
-            told = json.loads(event.data)
             if event.event == "order":
-                print(f"order {told['id']} is {told['state']}", flush=True)
+                order = json.loads(event.data)
+                print(f"order {order['id']} is {order['state']}", flush=True)
             elif event.event == "missed":
-                print(f"too slow: missed {told['events']} events", flush=True)
+                missed = json.loads(event.data)
+                print(f"too slow: missed {missed['events']} events", flush=True)
 
 
 with httpx2.Client(timeout=TIMEOUT) as client:
