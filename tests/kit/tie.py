@@ -40,8 +40,10 @@ COMMANDS = {
     "cookbook llm --scripted",
     "cookbook llm --scripted docs/clients/llm_chat_stalls.toml",
     "cookbook llm --scripted docs/learn/tea.toml",
+    "cookbook redis",
     "python -m cookbook.notebook open",
     "source .venv/bin/activate",
+    "uvicorn recipes.sse_broadcast:app --workers 2",
 }
 UNDO = "git checkout recipes/"  # of a "Break it"; tests/test_undo.py runs each of them
 

@@ -18,6 +18,7 @@ import redis as library
 from recipes import sse_broadcast
 from recipes.sse_broadcast import KEPT, LATEST, STREAM, Channel, Feed
 from tests.kit import clients, servers
+from tests.kit.changed import changed
 from tests.kit.redis import Redis, redis
 from tests.kit.servers import (
     Answer,
@@ -377,6 +378,19 @@ def test_the_python_client_checks_the_status_first(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert "404 Not Found" in done.stderr
     assert done.returncode == 1
+
+
+def test_break_it_a_feed_that_keeps_nothing_tells_only_of_gaps(
+    tmp_path: Path,
+) -> None:
+    # Before: a listener gets the orders of the shop.
+    with uvicorn(APP) as server, raw_get(server.port, "/events") as answer:
+        assert read(answer, order(1)).endswith(order(1, "placed") + order(1))
+    # The change that the page tells its reader to make, and what it says comes of it.
+    folder = changed(tmp_path, "sse_broadcast", "LATEST = 100", "LATEST = 0")
+    with uvicorn(APP, cwd=folder) as server, raw_get(server.port, "/events") as answer:
+        gap = b'event: missed\ndata: {"events":1}\n\n'
+        assert read(answer, gap + gap) == b"retry: 2000\n\n" + gap + gap
 
 
 def test_parsed_as_a_browser_does_a_gap_is_an_event_like_others() -> None:
