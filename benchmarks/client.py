@@ -24,6 +24,9 @@ class Sample:
     units: int
     bytes: int
     cpu_seconds: float = 0.0
+    half: float | None = None  # until half of the events had arrived at their listeners
+    most: float | None = None  # until 99 of 100 had
+    each: float | None = None  # bytes of memory that a listener added
 
 
 def dechunk(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -24,10 +24,13 @@ from typing import IO, Any
 import psutil
 
 from benchmarks import machine
-from benchmarks.client import Sample, WrongBodyError, fetch
+from benchmarks.client import Sample, WrongBodyError, dechunk, fetch
+from benchmarks.listeners import allow, connected
 
 ROOT = Path(__file__).parent.parent
 START = 60.0  # seconds that a server may take until it listens
+TICK = 0.01  # seconds: what the system counts a process's time in
+FEW = 5  # listeners whose bodies are compared before anything is measured
 
 
 # --- What is measured -----------------------------------------------------------------
@@ -118,6 +121,38 @@ class Result:
         """The median processor time of an answer: steadier on a busy machine."""
         return statistics.median(sample.cpu_seconds for sample in self.rounds)
 
+    @property
+    def half(self) -> float | None:
+        """The median time until half of the events had arrived, in seconds."""
+        times = [sample.half for sample in self.rounds if sample.half is not None]
+        return statistics.median(times) if times else None
+
+    @property
+    def most(self) -> float | None:
+        """The median time until 99 of 100 events had arrived, in seconds."""
+        times = [sample.most for sample in self.rounds if sample.most is not None]
+        return statistics.median(times) if times else None
+
+    @property
+    def each(self) -> float:
+        """Bytes for a listener; later rounds find the memory of the first one free."""
+        return max((sample.each or 0 for sample in self.rounds), default=0)
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Many listeners that stay; each order is an event for every one of them."""
+
+    listeners: int
+    orders: int
+    rounds: int
+    pace: float = 0.0  # seconds from one order to the next, at least
+
+    @property
+    def events(self) -> int:
+        """How many events arrive in a round."""
+        return self.listeners * self.orders
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -162,18 +197,25 @@ class Report:
     memory: Memory | None = None
     targets: list[Target] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    listeners: int = 0  # that stay; then speed is counted in a core's time
+    crowd: Crowd | None = None  # a larger one
+    crowd_results: list[Result] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Result:
         """Give the result of one version."""
         return next(result for result in self.results if result.name == name)
 
+    def time(self, name: str) -> float:
+        """The median time of a version; with listeners that of its processor."""
+        return self[name].cpu_seconds if self.listeners else self[name].seconds
+
     def per_second(self, name: str) -> float:
         """Units in a second of a version's median time."""
-        return self.size / self[name].seconds
+        return self.size / self.time(name)
 
     def ratio(self, name: str) -> float:
         """The median time of a version divided by that of ours."""
-        return self[name].seconds / self[self.ours].seconds
+        return self.time(name) / self.time(self.ours)
 
 
 def no_targets(_: Report) -> list[Target]:
@@ -195,6 +237,8 @@ class Bench:
     not counted in `size`, as the header of a table. `why` gives the reason for each
     promise that is missed: what follows "Missed, because". The page shows both.
     `tables` measures something else, and is told whether it is to be quick.
+
+    With `crowds` many listeners hear the same; see benchmarks/listeners.py.
     """
 
     slug: str
@@ -214,6 +258,8 @@ class Bench:
     targets: Callable[[Report], list[Target]] = no_targets
     why: Mapping[str, str] = field(default_factory=dict)
     tables: Callable[[bool], list[Table]] = no_tables
+    crowds: tuple[Crowd, Crowd] | None = None  # the first is what `size` counts
+    quick_crowds: tuple[Crowd, Crowd] | None = None
 
     @property
     def about(self) -> dict[str, str]:
@@ -266,6 +312,40 @@ class Running:
                 name, said = self.version.name, self.said()
                 raise WrongBodyError(f"{name}: {error}\n{said}") from error
         return replace(sample, cpu_seconds=round(self.cpu_seconds() - before, 3))
+
+    def tell(self, crowd: Crowd, keep: list[bytes] | None = None) -> Sample:
+        """Let many listeners hear some orders; `keep` collects what each of them got.
+
+        Raises:
+            WrongBodyError: an event came twice, or not at all.
+        """
+        path = self.version.path or ""
+        process = psutil.Process(self.process.pid)
+        alone = process.memory_info().rss
+        try:
+            with connected(self.port, path, crowd.listeners) as listeners:
+                each = (process.memory_info().rss - alone) / crowd.listeners
+                before = self.cpu_seconds()
+                told = listeners.tell(
+                    crowd.orders, pace=crowd.pace, keep=keep is not None
+                )
+                spent = self.cpu_seconds() - before
+                if keep is not None:
+                    keep += listeners.bodies()
+        except (WrongBodyError, OSError) as error:
+            name, said = self.version.name, self.said()
+            raise WrongBodyError(f"{name}: {error}\n{said}") from error
+        lags = sorted(told.lags)
+        return Sample(
+            seconds=told.seconds,
+            first_byte=lags[0],
+            units=len(lags),
+            bytes=told.bytes,
+            cpu_seconds=round(max(spent, TICK), 3),
+            half=lags[len(lags) // 2],
+            most=lags[len(lags) * 99 // 100],
+            each=each,
+        )
 
     def ask_a_loop(self, n: int) -> Sample:
         """Write the number, and read what the process measured."""
@@ -329,6 +409,14 @@ def check(bench: Bench, running: Running) -> None:
         WrongBodyError: the version sends something else.
     """
     body: list[bytes] = []
+    if bench.crowds:
+        running.tell(Crowd(FEW, bench.warm_up, 1), body)
+        expected = bench.expected(bench.warm_up)
+        for one in body:
+            sent = bench.read(b"".join(dechunk([one, b"0\r\n\r\n"])))
+            if sent != expected:
+                raise WrongBodyError(f"{running.version.name} differs: {sent}")
+        return
     sample = running.ask(bench.warm_up, body)
     check_count(bench, running.version, sample, bench.warm_up)
     if running.version.path is not None:
@@ -385,6 +473,10 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
     size = bench.quick_size if quick else bench.size
     rounds = bench.quick_rounds if quick else bench.rounds
     memory = bench.quick_memory if quick else bench.memory
+    crowds = bench.quick_crowds if quick else bench.crowds
+    if crowds:
+        allow(max(crowd.listeners for crowd in crowds))
+        size, rounds = crowds[0].events, crowds[0].rounds
     versions, left_out = present(bench)
     for name, reason in left_out.items():
         say(f"{bench.slug}: left out: {name}: {reason}")
@@ -401,12 +493,13 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
         for number in range(1, rounds + 1):
             for running in all_running:
                 name = running.version.name
-                sample = running.ask(size)
+                sample = running.tell(crowds[0]) if crowds else running.ask(size)
                 check_count(bench, running.version, sample, size)
                 results[name].rounds.append(sample)
                 say(f"{bench.slug}: {number}/{rounds}  {sample.seconds:8.3f} s  {name}")
         for running in all_running:
             results[running.version.name].peak_memory = running.peak_memory()
+        crowded = heard(crowds[1], all_running, say) if crowds else []
     report = Report(
         slug=bench.slug,
         unit=bench.unit,
@@ -419,6 +512,9 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
         versions=libraries(versions),
         results=list(results.values()),
         left_out=left_out,
+        listeners=crowds[0].listeners if crowds else 0,
+        crowd=crowds[1] if crowds else None,
+        crowd_results=crowded,
     )
     if memory:
         say(f"{bench.slug}: memory at {memory[0]:,} and {memory[1]:,} {bench.unit}")
@@ -428,6 +524,21 @@ def run(bench: Bench, *, quick: bool, say: Callable[[str], None]) -> Report:
     report.tables = bench.tables(quick)
     report.other_work = elsewhere()
     return report
+
+
+def heard(
+    crowd: Crowd, all_running: Sequence[Running], say: Callable[[str], None]
+) -> list[Result]:
+    """Let a larger crowd listen to each version in turn."""
+    results = [Result(it.version.name, it.version.shown) for it in all_running]
+    for number in range(1, crowd.rounds + 1):
+        for running, result in zip(all_running, results, strict=True):
+            sample = running.tell(crowd)
+            result.rounds.append(sample)
+            result.peak_memory = running.peak_memory()
+            shown = f"{number}/{crowd.rounds}  99% within {sample.most:.3f} s"
+            say(f"{crowd.listeners:,} listeners: {shown}  {result.name}")
+    return results
 
 
 def libraries(versions: Sequence[Version]) -> dict[str, str]:

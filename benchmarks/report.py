@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import indent
 
 from benchmarks.client import Sample
-from benchmarks.harness import Bench, Memory, Report, Result, Table, Target
+from benchmarks.harness import Bench, Crowd, Memory, Report, Result, Table, Target
 
 WIDTH, ROW, LEFT = 390, 44, 10  # a phone's width; everything in CSS pixels
 BAR = WIDTH - 2 * LEFT
@@ -72,8 +72,13 @@ def page(report: Report, bench: Bench) -> str:
     A table has three columns at most, so that it can be read on a phone. The bench says
     what each version is, and gives the reason for each target that was missed.
     """
-    parts = [speeds(report), explained(report), versions(report, bench.about)]
-    parts += [*warnings(report), *targets(report, bench.why), details(report)]
+    parts = [speeds(report), explained(report), *lags(report)]
+    parts += [
+        versions(report, bench.about),
+        *warnings(report),
+        *targets(report, bench.why),
+        details(report),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -123,11 +128,40 @@ def speeds(report: Report) -> str:
 
 def explained(report: Report) -> str:
     """Say what the numbers of the first table mean."""
+    if report.listeners:
+        return (
+            f"An order is told to {report.listeners:,} listeners, and the next one "
+            f"when all have it. *{heading(report.unit)}/s* is how many arrive for a "
+            "second of a core's work. *Time* is the work for one, compared with the "
+            "version in bold: 2× is twice as much, 0.5× half as much. "  # noqa: RUF001
+            f"A difference below {NOISE:.0%} is the noise of a run, so it is shown "
+            "as 1×."  # noqa: RUF001
+        )
     return (
         f"*Time* is how long a version takes for {report.size:,} {report.unit}, "
         "compared with the version in bold: 2× takes twice as long, 0.5× half as long. "  # noqa: RUF001
         f"A difference below {NOISE:.0%} is the noise of a run, so it is shown as 1×."  # noqa: RUF001
     )
+
+
+def lags(report: Report) -> list[str]:
+    """Say how late events arrive at a larger crowd."""
+    if not report.crowd:
+        return []
+    crowd = report.crowd
+    often = f", an order every {crowd.pace:g} s" if crowd.pace else ""
+    table = rows(
+        [f"{crowd.listeners:,} listeners{often}", "Half", "99%"],
+        [
+            marked(report, result, duration(result.half), duration(result.most))
+            for result in report.crowd_results
+        ],
+    )
+    said = (
+        f"*Half* and *99%* say how long it takes until so many of the {report.unit} "
+        "have arrived, counted from the request that tells the order."
+    )
+    return [table, said]
 
 
 def versions(report: Report, about: dict[str, str]) -> str:
@@ -177,6 +211,31 @@ def targets(report: Report, why: Mapping[str, str]) -> list[str]:
 def details(report: Report) -> str:
     """Write what not every reader wants to know, folded."""
     machine, rounds = report.machine, len(report.results[0].rounds)
+    small = rows(
+        ["Version", "First byte", "Peak memory"],
+        [
+            marked(
+                report,
+                result,
+                duration(result.first_byte),
+                f"{result.peak_memory / 1e6:.0f} MB",
+            )
+            for result in report.results
+        ],
+    )
+    if report.listeners:
+        small = rows(
+            ["Memory", "A listener", f"All {report.listeners:,}"],
+            [
+                marked(
+                    report,
+                    result,
+                    f"{result.each / 1e3:.0f} kB",
+                    f"{result.peak_memory / 1e6:.0f} MB",
+                )
+                for result in report.results
+            ],
+        )
     said = [
         f"{report.size:,} {report.unit}; the time is the median of {rounds} rounds."
     ]
@@ -189,25 +248,15 @@ def details(report: Report) -> str:
     said += [f"Left out: {name} ({why})." for name, why in report.left_out.items()]
     used = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     parts = [
-        rows(
-            ["Version", "First byte", "Peak memory"],
-            [
-                marked(
-                    report,
-                    result,
-                    duration(result.first_byte),
-                    f"{result.peak_memory / 1e6:.0f} MB",
-                )
-                for result in report.results
-            ],
-        ),
+        small,
         " ".join(said),
         f"{machine['cpu']}, {machine['cores']} cores, "
         f"{int(machine['memory']) / 1e9:.0f} GB, {machine['os']}, "
         f"{report.other_work:.0%} of it busy with other work; {used}.",
         f"Measured on {report.date} with `{report.command}`.",
     ]
-    return folded("First byte, memory, and how it was measured", *parts)
+    title = "Memory" if report.listeners else "First byte, memory"
+    return folded(f"{title}, and how it was measured", *parts)
 
 
 def chart(report: Report) -> str:
@@ -230,7 +279,8 @@ def chart(report: Report) -> str:
             f'width="{length(rates[result.name])}" height="14" rx="2"/></g>'
         )
 
-    title = escape(f"{heading(report.unit)} per second; longer is better")
+    of = "second of a core" if report.listeners else "second"
+    title = escape(f"{heading(report.unit)} per {of}; longer is better")
     said = "; ".join(f"{name}: {short(rate)}" for name, rate in rates.items())
     height = 40 + len(report.results) * ROW
     return "\n".join(
@@ -285,4 +335,8 @@ def read(kept: Path) -> Report:
     data["targets"] = [Target(**target) for target in data["targets"]]
     data["tables"] = [Table(**table) for table in data.get("tables", [])]
     data["memory"] = data["memory"] and Memory(**data["memory"])
+    for result in data.get("crowd_results", []):
+        result["rounds"] = [Sample(**sample) for sample in result["rounds"]]
+    data["crowd_results"] = [Result(**r) for r in data.get("crowd_results", [])]
+    data["crowd"] = data.get("crowd") and Crowd(**data["crowd"])
     return Report(**data)

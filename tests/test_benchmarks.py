@@ -359,7 +359,7 @@ def test_every_library_below_a_version_is_named() -> None:
     assert {"openai", "httpx2", "jiter"} <= found["llm_openai"].keys()
     assert not {"openai", "httpx2"} & found["csv_export"].keys()
     with_sse = [slug for slug, known in found.items() if "sse-starlette" in known]
-    assert with_sse == ["sse_basic"]
+    assert with_sse == ["sse_basic", "sse_broadcast"]
     assert found["llm_openai"]["openai"] == version("openai")
 
 
