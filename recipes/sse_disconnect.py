@@ -164,7 +164,7 @@ async def other(visit: Place, orders: Feed) -> OtherEventSourceResponse:
     """Let sse-starlette call us, and then cancel the feed."""
 
     async def on_leaving(_: Message) -> None:
-        visit.signs.append("told by the handler")
+        visit.signs.append("handler called")
 
     return OtherEventSourceResponse(orders, client_close_handler_callable=on_leaving)
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import gc
-import json
-import os
 from pathlib import Path
 from types import AsyncGeneratorType
 
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from recipes import sse_disconnect
 
@@ -19,7 +17,7 @@ def left() -> dict[str, int]:
     """Count what a request may leave behind, apart from the one that asks."""
     found = [it for it in gc.get_objects() if isinstance(it, AsyncGeneratorType)]
     fds = Path("/proc/self/fd").iterdir()
-    links = [os.readlink(fd) for fd in fds if fd.is_symlink()]
+    links = [str(fd.readlink()) for fd in fds if fd.is_symlink()]
     return {
         "generators": sum(it.ag_frame is not None for it in found),
         "tasks": len(asyncio.all_tasks()),

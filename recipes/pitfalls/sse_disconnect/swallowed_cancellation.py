@@ -25,7 +25,7 @@ async def new_orders() -> AsyncIterator[str]:
         try:
             await asyncio.sleep(0.5)
         except asyncio.CancelledError:
-            pass  # The client has left.
+            continue  # The client has left.
 
 
 @app.get("/events")
