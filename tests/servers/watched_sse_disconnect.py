@@ -62,7 +62,7 @@ def slow_book() -> ASGIApp:
 
 def flooding() -> ASGIApp:
     """Give the recipe orders that are too big for a client that does not read."""
-    big = SimpleNamespace(dumps=lambda _: "x" * 1_000_000)
+    big = SimpleNamespace(dumps=lambda _: "x" * 300_000)
     vars(sse_disconnect)["json"] = big
     return app
 
