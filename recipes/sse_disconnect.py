@@ -10,9 +10,9 @@
 """Notice that a client has left, end its work, and give back what it held.
 
 Run it:   uvicorn recipes.sse_disconnect:app
-Try it:   curl -N --max-time 2 http://127.0.0.1:8000/native
-          curl -N --max-time 2 http://127.0.0.1:8000/by-hand
-          curl -N --max-time 2 http://127.0.0.1:8000/sse-starlette
+Try it:   curl -N --max-time 1.2 http://127.0.0.1:8000/native
+          curl -N --max-time 1.2 http://127.0.0.1:8000/by-hand
+          curl -N --max-time 1.2 http://127.0.0.1:8000/sse-starlette
           curl http://127.0.0.1:8000/report
 """
 
@@ -36,7 +36,7 @@ from sse_starlette import EventSourceResponse as OtherEventSourceResponse
 from starlette.types import Message, Receive, Scope, Send
 
 PAUSE = 0.5  # seconds between two orders
-DAYS = 10  # days in a report
+DAYS = 7  # in a report
 PLACES = 100  # clients at a time, in this process
 CLEAN_UP = 5.0  # seconds that writing down a visit may take
 STALL = 30.0  # seconds for which a client may take nothing

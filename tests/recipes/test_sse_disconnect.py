@@ -130,10 +130,10 @@ def test_these_are_the_bytes_of_an_event(path: str, end: str) -> None:
     assert first.decode() == f'data: {{"id": 1, "state": "placed"}}{end}'
 
 
-def test_the_report_counts_ten_days(paused: list[float]) -> None:
+def test_the_report_counts_seven_days(paused: list[float]) -> None:
     answer = TestClient(app).get("/report")
-    assert answer.json() == {"days": 10, "orders": 1000}
-    assert paused == [0.5] * 10
+    assert answer.json() == {"days": 7, "orders": 700}
+    assert paused == [0.5] * 7
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_the_report_counts_ten_days(paused: list[float]) -> None:
         ("CLEAN_UP", 5),
         ("STALL", 30),
         ("LIFETIME", 600),
-        ("DAYS", 10),
+        ("DAYS", 7),
     ],
 )
 def test_the_page_names_these_limits(constant: str, value: float) -> None:
@@ -178,9 +178,6 @@ def test_the_table_of_the_page_says_what_happens(
 ) -> None:
     drive(app, path, disconnect_at=2)
     reads = signs(book)
-    run = drive(app, path, cancel_at=2)
-    assert isinstance(run.error, asyncio.CancelledError)
-    server = signs(book)
 
     async def at_once(_: float) -> None:
         await asyncio.sleep(0)
@@ -190,8 +187,7 @@ def test_the_table_of_the_page_says_what_happens(
     run = drive(app, path, stall_at=3, disconnect_at=3)
     lost = in_vain(run, line_of(book))
     stopped = signs(book)
-    row = f"| `{path}` | {reads} | {stopped} | {lost} | {server} |"
-    assert row in PAGE
+    assert f"| `{path}` | {reads} | {stopped} | {lost} |" in PAGE
 
 
 def test_the_row_of_the_report_says_what_happens(book: Path) -> None:
@@ -200,7 +196,7 @@ def test_the_row_of_the_report_says_what_happens(book: Path) -> None:
     assert run.journal[-2:] == ["disconnect", "returned"]
     assert run.lost > 0
     assert line_of(book) == "/report: 3 given; told by is_disconnected"
-    assert "| `/report` | told by is_disconnected |" in PAGE
+    assert "| `/report` | told by is_disconnected, before the next day |" in PAGE
 
 
 def until(line: str, count: int) -> Callable[[], None]:
@@ -236,7 +232,7 @@ def test_a_complete_answer_shows_no_sign_but_the_handler_is_called_all_the_same(
 ) -> None:
     run = drive(app, path)
     assert run.journal[-2:] == ["end", "returned"]
-    given = 10 if path == "/report" else 4
+    given = 7 if path == "/report" else 4
     sign = "handler called" if path == "/sse-starlette" else "no sign that it left"
     assert line_of(book) == f"{path}: {given} given; {sign}"
 

@@ -268,16 +268,16 @@ def test_curl_leaves_a_line_in_the_servers_log_as_the_page_says(book: Path) -> N
     curl = shutil.which("curl") or servers.need("curl", "apt-get install curl")
     with uvicorn(WATCHED, env=env(book)) as server:
         for path, line in [
-            ("/native", "/native: 4 given; cancelled at an await; 0 still open"),
-            ("/by-hand", "/by-hand: 4 given; cancelled at an await; 0 still open"),
+            ("/native", "/native: 3 given; cancelled at an await; 0 still open"),
+            ("/by-hand", "/by-hand: 3 given; cancelled at an await; 0 still open"),
             (
                 "/sse-starlette",
-                "/sse-starlette: 4 given; handler called, cancelled at an await; "
+                "/sse-starlette: 3 given; handler called, cancelled at an await; "
                 "0 still open",
             ),
-            ("/report", "/report: 4 given; told by is_disconnected; 0 still open"),
+            ("/report", "/report: 3 given; told by is_disconnected; 0 still open"),
         ]:
-            limit = ["--max-time", "1.8"]
+            limit = ["--max-time", "1.2"]
             command = [curl, "-q", "-N", *limit, f"{server.url}{path}"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=20)
             assert "curl: (28)" in done.stderr
@@ -292,12 +292,12 @@ def test_break_it_a_report_that_does_not_ask_is_made_for_nobody(
     old, new = "if await request.is_disconnected():", "if False:"
     folder = changed(tmp_path, "sse_disconnect", old, new)
     for cwd, line in [
-        (ROOT, "/report: 4 given; told by is_disconnected; 0 still open"),
-        (folder, "/report: 10 given; no sign that it left; 0 still open"),
+        (ROOT, "/report: 3 given; told by is_disconnected; 0 still open"),
+        (folder, "/report: 7 given; no sign that it left; 0 still open"),
     ]:
         assert line in PAGE
         with uvicorn("recipes.sse_disconnect:app", cwd=cwd) as server:
-            command = [curl, "-q", "--max-time", "1.8", f"{server.url}/report"]
+            command = [curl, "-q", "--max-time", "1.2", f"{server.url}/report"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=20)
             assert "curl: (28)" in done.stderr
             server.expect(line)

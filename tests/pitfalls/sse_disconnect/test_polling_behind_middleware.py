@@ -4,9 +4,9 @@ import asyncio
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from starlette.types import ASGIApp
 
 from recipes import sse_disconnect
 from recipes.pitfalls.sse_disconnect import polling_behind_middleware as wrong
@@ -39,7 +39,7 @@ def after_two_pauses() -> None:
 
 @pytest.mark.parametrize(("app", "right"), [(wrong.app, False), (None, True)])
 def test_behind_a_middleware_the_report_is_made_for_nobody(
-    app: Any, right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: ASGIApp | None, right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = SimpleNamespace(
         sleep=pause, Queue=Noted, CancelledError=asyncio.CancelledError
