@@ -430,6 +430,28 @@ def test_without_that_fastapi_raises_when_a_slow_client_leaves() -> None:
     assert drive(app, "/native", stall_at=3, disconnect_at=3).error is None
 
 
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_dependency_sees_no_exception_unless_the_request_is_given_up(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def watch() -> AsyncIterator[sse_disconnect.Visit]:
+        try:
+            yield sse_disconnect.Visit(path)
+        except asyncio.CancelledError:
+            note("sees CancelledError")
+            raise
+        note("sees nothing")
+
+    monkeypatch.setattr(app, "dependency_overrides", {take_a_place: watch})
+    monkeypatch.setattr(sse_disconnect, "STALL", 0.1)
+    left = drive(app, path, disconnect_at=2).journal
+    assert left[-2:] == ["sees nothing", "returned"]
+    stalled = drive(app, path, stall_at=2).journal
+    assert stalled[-2:] == ["sees CancelledError", "returned"]
+    cancelled = drive(app, path, cancel_at=2).journal
+    assert cancelled[-2:] == ["sees CancelledError", "raised CancelledError"]
+
+
 # What bounds a stream ----------------------------------------------------------------
 
 

@@ -186,6 +186,26 @@ def test_every_server_lets_the_recipe_notice(serve: Serve, book: Path) -> None:
         assert "Traceback" not in server.output()
 
 
+@pytest.mark.parametrize("serve", SERVERS[1:], ids=["hypercorn", "granian"])
+@pytest.mark.parametrize("leaves", [True, False])
+def test_so_it_does_with_clients_that_do_not_read(
+    serve: Serve, leaves: bool, book: Path
+) -> None:
+    app = "tests.servers.watched_sse_disconnect:flooded"
+    with serve(app, env=env(book, PAUSE=0, STALL=30 if leaves else 1)) as server:
+        asked = [ask(server, path) for path in STREAMS]
+        for connection in asked:
+            assert connection.recv(1)
+            if leaves:
+                leave(connection)
+        assert {line.split(":")[0] for line in lines(book, 3)} == set(STREAMS)
+        found = left(server)
+        assert found["places"] == found["generators"] == 0
+        assert "Traceback" not in server.output()
+        for connection in asked:
+            connection.close()
+
+
 @pytest.mark.parametrize(
     ("serve", "called"),
     [(uvicorn, True), (servers.hypercorn, True), (servers.granian, False)],
