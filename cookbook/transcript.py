@@ -35,7 +35,8 @@ WAIT = 5.0  # seconds without a byte before a recording fails
 VOLATILE = {"date", "x-request-id"}  # header fields that are never the same twice
 TIME = re.compile(r"^\d+\.\d{3} s", re.MULTILINE)
 # What a feed that can be resumed says differently each time it is started.
-VARIES = re.compile(r"(?<=^  id: )[0-9a-f]{16}(?=-\d+$)|(?<=bytes\n  retry: )\d{4}$", re.M)
+FEED = re.compile(r"(?<=^  id: )[0-9a-f]{16}(?=-\d+$)", re.MULTILINE)
+WAITS = re.compile(r"(?<=bytes\n  retry: )\d{4}$", re.MULTILINE)
 
 
 def file_of(recipe: Recipe) -> Path:
@@ -45,7 +46,9 @@ def file_of(recipe: Recipe) -> Path:
 
 def without_times(transcript: str) -> str:
     """Give all of a transcript that has to be the same in every recording."""
-    return VARIES.sub("-", TIME.sub("-", transcript))
+    for varying in (TIME, FEED, WAITS):
+        transcript = varying.sub("-", transcript)
+    return transcript
 
 
 def section(path: str) -> str:

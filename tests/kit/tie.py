@@ -38,7 +38,6 @@ COMMANDS = {
     "cookbook list",
     "cookbook llm",
     "cookbook llm --scripted",
-    "cookbook redis",
     "cookbook llm --scripted docs/clients/llm_chat_stalls.toml",
     "cookbook llm --scripted docs/learn/tea.toml",
     "cookbook redis",

@@ -628,9 +628,11 @@ def test_at_the_end_jobs_are_stopped_and_awaited_and_watchers_told(
     ended: list[str] = []
     import_file = sse_progress.import_file
 
-    def listen(*arguments: Any) -> Completed:
+    def listen(
+        job: sse_progress.Job, file: bytes, path: Path, stop: threading.Event
+    ) -> Completed:
         try:
-            return import_file(*arguments)
+            return import_file(job, file, path, stop)
         finally:
             ended.append("import_file")
 
