@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.sse import EventSourceResponse
 from fastapi.testclient import TestClient
 from sse_starlette import EventSourceResponse as OtherEventSourceResponse
@@ -197,6 +197,31 @@ def test_the_row_of_the_report_says_what_happens(book: Path) -> None:
     assert run.lost > 0
     assert line_of(book) == "/report: 3 given; told by is_disconnected"
     assert "| `/report` | told by is_disconnected, before the next day |" in PAGE
+
+
+def test_the_report_that_nobody_reads_has_a_status_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def noted(status: int, detail: str) -> HTTPException:
+        note(f"{status} {detail}")
+        return HTTPException(status, detail)
+
+    monkeypatch.setattr(sse_disconnect, "HTTPException", noted)
+    run = drive(app, "/report", leave_after=until("pause", 1))
+    assert run.journal[-2:] == ["499 The client has left.", "returned"]
+
+
+def test_a_feed_passes_its_cancellation_on() -> None:
+    async def swallowed() -> bool:
+        feed = sse_disconnect.new_orders(sse_disconnect.Visit("/native"))
+        await anext(feed)
+        waiting = asyncio.ensure_future(anext(feed, None))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        return not waiting.cancelled()
+
+    assert not asyncio.run(swallowed())
 
 
 def until(line: str, count: int) -> Callable[[], None]:
