@@ -212,3 +212,15 @@ def test_the_page_fits_its_window(
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.goto(f"{server.url}/")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_new_eventsource_does_not_say_which_event_it_saw_last(page: Page) -> None:
+    asking = "tests.servers.watched_sse_keepalive:asking"
+    with uvicorn("--factory", asking) as server:
+        start(page, server)
+        server.expect("seen: None")
+        # The browser's own reconnect says so; what the watchdog opens does not.
+        server.expect("seen: b'placed'")
+        page.evaluate("connect('As the watchdog does.')")
+        server.expect("seen: None")
+        page.get_by_role("button", name="Stop").click()

@@ -115,3 +115,18 @@ def short() -> ASGIApp:
 
     vars(sse_keepalive)["order_states"] = first
     return sse_keepalive.app
+
+
+def asking() -> ASGIApp:
+    """End each feed after its first state, and tell which event a client saw last."""
+    events = 'retry: 50\nid: placed\nevent: order\ndata: {"state": "placed"}\n\n'
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/by-hand":
+            tell(f"seen: {dict(scope['headers']).get(b'last-event-id')}")
+            answer = Response(events, media_type="text/event-stream")
+            await answer(scope, receive, send)
+        else:
+            await sse_keepalive.app(scope, receive, send)
+
+    return told
