@@ -667,8 +667,8 @@ def test_a_stream_that_was_deleted_resets_the_readers_also_after_its_end(
             events = read(log, "")
             await take(events, 1)
             assert log.end
+            waiting = log.news  # set as soon as the copy has been emptied
             await log.redis.flushall()
-            waiting = log.news
             await waiting.wait()
             assert log.end == ""
             assert await take(events, 1) == [RESET]
@@ -704,9 +704,12 @@ def test_with_a_connection_a_client_the_hundred_and_first_fails(
 ) -> None:
     async def test() -> None:
         async with redis.asyncio.Redis.from_url(real_redis.url) as client:
-            waits = [client.xread({"silent": "$"}, block=2000) for _ in range(100)]
+            waits = [client.xread({"silent": "$"}, block=4000) for _ in range(100)]
             waiting = [asyncio.ensure_future(wait) for wait in waits]
-            await asyncio.wait(waiting, timeout=0.5)
+            for _ in range(40):
+                if len(client.connection_pool._in_use_connections) == 100:
+                    break
+                await asyncio.wait(waiting, timeout=0.1)
             with pytest.raises(MaxConnectionsError):
                 await client.ping()
             for task in waiting:
