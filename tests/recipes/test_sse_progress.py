@@ -13,6 +13,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from fastapi.testclient import TestClient
@@ -122,6 +123,8 @@ def test_a_file_starts_a_job_whose_address_is_relative_to_the_request(
     assert address == "jobs/f46cab8a66c9f0dc90fe49d371b9bede/events"
     assert "sse_progress" in str(sse_progress.__doc__)
     assert f"/{address}" in str(sse_progress.__doc__)
+    mounted = "http://shop.example/live/sse_progress/jobs"
+    assert urljoin(mounted, address) == mounted.removesuffix("jobs") + address
     assert watch(client, address)[-1].event == "completed"
 
 
@@ -712,6 +715,11 @@ def test_the_orders_of_a_named_database_stay() -> None:
         end_of(client, SAMPLE)
     with TestClient(app) as client:
         assert client.get("/orders").json() == {"orders": 10}
+
+
+def test_the_schema_describes_the_api(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) >= {"/jobs", "/jobs/{name}/events", "/orders"}
 
 
 def test_the_page_is_served(client: TestClient) -> None:
