@@ -631,9 +631,11 @@ def test_at_the_end_jobs_are_stopped_and_awaited_and_watchers_told(
     ended: list[str] = []
     import_file = sse_progress.import_file
 
-    def listen(*arguments: Any) -> Completed:
+    def listen(
+        job: Job, file: bytes, database: Path, stop: threading.Event
+    ) -> Completed:
         try:
-            return import_file(*arguments)
+            return import_file(job, file, database, stop)
         finally:
             ended.append("import_file")
 
