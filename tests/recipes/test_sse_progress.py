@@ -7,12 +7,13 @@ import os
 import signal
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from fastapi.testclient import TestClient
@@ -122,6 +123,8 @@ def test_a_file_starts_a_job_whose_address_is_relative_to_the_request(
     assert address == "jobs/f46cab8a66c9f0dc90fe49d371b9bede/events"
     assert "sse_progress" in str(sse_progress.__doc__)
     assert f"/{address}" in str(sse_progress.__doc__)
+    mounted = "http://shop.example/live/sse_progress/jobs"
+    assert urljoin(mounted, address) == mounted.removesuffix("jobs") + address
     assert watch(client, address)[-1].event == "completed"
 
 
@@ -474,7 +477,9 @@ def test_a_job_is_forgotten_after_a_time(
     job = jobs_of(client).known[address.split("/")[1]]
     assert sse_progress.KEEP == 300
     clock = job.at + 300
-    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    # Only the recipe's clock: the event loop needs its own.
+    watch_of = SimpleNamespace(monotonic=lambda: clock)
+    monkeypatch.setattr(sse_progress, "time", watch_of)
     assert client.get(address).status_code == 200
     clock += 0.001
     assert client.get(address).status_code == 404
@@ -629,10 +634,10 @@ def test_at_the_end_jobs_are_stopped_and_awaited_and_watchers_told(
     import_file = sse_progress.import_file
 
     def listen(
-        job: sse_progress.Job, file: bytes, path: Path, stop: threading.Event
+        job: Job, file: bytes, database: Path, stop: threading.Event
     ) -> Completed:
         try:
-            return import_file(job, file, path, stop)
+            return import_file(job, file, database, stop)
         finally:
             ended.append("import_file")
 
@@ -714,6 +719,11 @@ def test_the_orders_of_a_named_database_stay() -> None:
         end_of(client, SAMPLE)
     with TestClient(app) as client:
         assert client.get("/orders").json() == {"orders": 10}
+
+
+def test_the_schema_describes_the_api(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) >= {"/jobs", "/jobs/{name}/events", "/orders"}
 
 
 def test_the_page_is_served(client: TestClient) -> None:

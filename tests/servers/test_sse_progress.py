@@ -15,6 +15,7 @@ import pytest
 
 from cookbook.catalog import ROOT
 from tests.kit import clients, servers
+from tests.kit.changed import changed
 from tests.kit.servers import POLL, WAIT, Server, granian, hypercorn, raw_get, uvicorn
 from tests.kit.sse import Event, parse
 
@@ -248,3 +249,20 @@ def test_a_client_says_so_if_the_server_is_gone_before_the_end(
         done = clients.run(name, server.url, tmp_path)
     assert done.returncode == 1
     assert "The stream ended before the job did" in done.stderr
+
+
+def test_break_it_a_job_that_is_forgotten_at_once_tells_nothing_to_who_comes_late(
+    recipe: Server, tmp_path: Path
+) -> None:
+    folder = changed(tmp_path, "sse_progress", "KEEP = 300.0", "KEEP = 0.0")
+    page = (ROOT / "docs/recipes/sse_progress.md").read_text("utf-8")
+    unknown = '{"detail":"This process knows no such job"}'
+    with uvicorn("recipes.sse_progress:app", cwd=folder) as broken:
+        for server in (recipe, broken):
+            path = send(server)
+            with raw_get(server.port, path) as answer:
+                assert b"event: completed" in answer.rest()
+        assert "event: completed" in httpx2.get(f"{recipe.url}{path}").text
+        assert httpx2.get(f"{broken.url}{path}").text == unknown
+    assert unknown in page
+    assert "event: completed" in page

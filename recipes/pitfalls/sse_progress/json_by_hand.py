@@ -1,9 +1,9 @@
 """Wrong: JSON is put together by hand, and a name with a quote breaks it.
 
 Run it:   uvicorn recipes.pitfalls.sse_progress.json_by_hand:app
-Try it:   curl -N 'http://127.0.0.1:8000/typed-events?file=12"-pots.csv'
-          curl -N 'http://127.0.0.1:8000/events?file=12"-pots.csv'
-See it:   data: {"file": "12"-pots.csv", "percent": 33.333333333333336}
+Try it:   curl -N 'http://127.0.0.1:8000/typed-events?file=12%22-pots.csv'
+          curl -N 'http://127.0.0.1:8000/events?file=12%22-pots.csv'
+See it:   data: {"file": "12"-pots.csv", "percent": 33.33333333333333}
 """
 
 # --8<-- [start:program]
