@@ -130,7 +130,7 @@ async def look(connection: AsyncConnection, shop: Shop) -> None:
     last = -1
     while True:
         told.clear()
-        with anyio.fail_after(PATIENCE, shield=True):
+        with anyio.fail_after(PATIENCE):
             newest = await connection.scalar(sql.select(sql.func.max(table.c.id)))
         if newest != last:
             last = newest
