@@ -110,6 +110,8 @@ class Crowd:
         told = Told()
         with socket.create_connection(("127.0.0.1", self.port), SILENCE) as teller:
             for number in range(1, orders + 1):
+                if any(one.events >= number for one in self.listeners.values()):
+                    raise WrongBodyError(f"event {number} came before it was told")
                 began = time.perf_counter()
                 post(teller, number)
                 self.read_until_all_have(number, began, told, keep=keep)
