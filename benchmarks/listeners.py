@@ -53,6 +53,7 @@ class Listener:
         self.body = b""  # chunked
         self.tail = b""  # of what was read last: a mark may be cut
         self.events = 0
+        self.size = 0  # bytes behind the head
 
     def read_head(self) -> None:
         """Read up to the body; WrongBodyError if it is no stream."""
@@ -66,16 +67,16 @@ class Listener:
             raise WrongBodyError(head.decode("latin-1"))
         self.add(rest, keep=True)
 
-    def read(self, *, keep: bool) -> int:
-        """Read what is there, and give its length; WrongBodyError if the end is."""
+    def read(self, *, keep: bool) -> None:
+        """Read what is there; WrongBodyError if that is the end."""
         piece = self.connection.recv(64 * 1024)
         if not piece:
             raise WrongBodyError("a stream has ended")
         self.add(piece, keep=keep)
-        return len(piece)
 
     def add(self, piece: bytes, *, keep: bool) -> None:
         """Count the events that begin in a piece."""
+        self.size += len(piece)
         seam = self.tail + piece
         self.events += seam.count(MARK)
         self.tail = seam[-(len(MARK) - 1) :]
@@ -109,6 +110,8 @@ class Crowd:
         told = Told()
         with socket.create_connection(("127.0.0.1", self.port), SILENCE) as teller:
             for number in range(1, orders + 1):
+                if any(one.events >= number for one in self.listeners.values()):
+                    raise WrongBodyError(f"event {number} came before it was told")
                 began = time.perf_counter()
                 post(teller, number)
                 self.read_until_all_have(number, began, told, keep=keep)
@@ -117,6 +120,7 @@ class Crowd:
                 if b" 202" not in answer.partition(b"\r\n")[0]:
                     raise WrongBodyError(answer.decode("latin-1"))
                 time.sleep(max(began + pace - time.perf_counter(), 0))
+        told.bytes = sum(one.size for one in self.listeners.values())
         return told
 
     def read_until_all_have(
@@ -131,7 +135,7 @@ class Crowd:
             for number, _ in ready:
                 one = self.listeners[number]
                 before = one.events
-                told.bytes += one.read(keep=keep)
+                one.read(keep=keep)
                 if one.events > events:
                     raise WrongBodyError(f"an event came twice: {one.tail!r}")
                 if one.events > before:

@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +22,7 @@ import psutil
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import harness, machine
+from benchmarks import harness, listeners, machine
 from benchmarks.__main__ import PUBLISHED, benches, main
 from benchmarks.client import Sample, WrongBodyError, body_of, counted, dechunk
 from benchmarks.harness import (
@@ -198,6 +201,75 @@ def test_a_version_that_answers_with_an_error_stops_the_run() -> None:
     lost = [replace(version, path="/no-such-path") for version in ours]
     with pytest.raises(WrongBodyError, match=f"{bench.ours}.*404"):
         run(replace(bench, versions=lost), quick=True, say=print)
+
+
+CROWDED = BENCHES["sse_broadcast"]
+
+
+def crowded() -> Bench:
+    """Give the bench of many listeners, with the recipe alone."""
+    ours = [version for version in CROWDED.versions if version.name == CROWDED.ours]
+    return replace(CROWDED, versions=ours, targets=harness.no_targets)
+
+
+def test_with_listeners_a_version_that_sends_something_else_stops_the_run() -> None:
+    bench = replace(crowded(), expected=lambda n: [["order", {"id": 7}]] * n)
+    with pytest.raises(WrongBodyError, match="The recipe differs"):
+        run(bench, quick=True, say=print)
+
+
+def test_with_listeners_a_version_that_answers_with_an_error_stops_the_run() -> None:
+    bench = crowded()
+    lost = [replace(version, path="/no-such-path") for version in bench.versions]
+    with pytest.raises(WrongBodyError, match=r"The recipe: HTTP/1\.1 404"):
+        run(replace(bench, versions=lost), quick=True, say=print)
+
+
+def test_with_listeners_the_page_says_how_late_events_arrive() -> None:
+    found = run(crowded(), quick=True, say=print)
+    assert found.listeners == 50
+    assert found.crowd is not None
+    text = page(found, CROWDED)
+    assert "\n| 100 listeners | Half | 99% |\n" in text
+    assert "An order is told to 50 listeners" in text
+    assert "| Memory | A listener | All 50 |" in text
+    assert "second of a core" in chart(found)
+
+
+def test_a_system_that_allows_too_few_open_files_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+    with pytest.raises(RuntimeError, match="5200 open files are needed"):
+        listeners.allow(5000)
+    listeners.allow(500)
+    assert raised == []
+    listeners.allow(1000)
+    assert raised == [(1200, 4096)]
+
+
+@pytest.mark.parametrize(
+    ("sent", "fault"),
+    [(b"data: {}\n\n", "before it was told"), (b"", "has ended")],
+)
+def test_a_listener_that_hears_twice_or_no_more_stops_the_run(
+    sent: bytes, fault: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        port = server.getsockname()[1]
+
+        def answer(body: bytes) -> None:
+            connection, _ = server.accept()
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + body)
+            connection.close()
+
+        threading.Thread(target=answer, args=[sent]).start()
+        crowd = stack.enter_context(listeners.connected(port, "/events", 1))
+        with pytest.raises(WrongBodyError, match=fault):
+            crowd.tell(1)
 
 
 def test_a_server_that_does_not_start_says_why() -> None:
