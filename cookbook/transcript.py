@@ -34,6 +34,7 @@ FIRST = 5  # chunks that are recorded of an endless stream
 WAIT = 5.0  # seconds without a byte before a recording fails
 VOLATILE = {"date", "x-request-id"}  # header fields that are never the same twice
 TIME = re.compile(r"^\d+\.\d{3} s", re.MULTILINE)
+REFERENCE = re.compile(r'(?<="reference":")[0-9a-f]{16}')  # never the same twice
 
 
 def file_of(recipe: Recipe) -> Path:
@@ -43,7 +44,7 @@ def file_of(recipe: Recipe) -> Path:
 
 def without_times(transcript: str) -> str:
     """Give all of a transcript that has to be the same in every recording."""
-    return TIME.sub("-", transcript)
+    return REFERENCE.sub("-", TIME.sub("-", transcript))
 
 
 def section(path: str) -> str:
