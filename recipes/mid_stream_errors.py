@@ -24,13 +24,14 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Annotated, Literal
 
 import anyio
 import sse_starlette
 import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
@@ -245,5 +246,11 @@ async def text(items: Items) -> AsyncIterator[str]:
 
 
 # --8<-- [end:routes]
+@app.get("/")
+def page() -> FileResponse:
+    """Show the events in a browser."""
+    return FileResponse(Path(__file__).with_suffix(".html"))
+
+
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=8000)
