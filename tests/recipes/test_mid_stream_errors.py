@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import SimpleNamespace
 
+import fastapi.routing
 import pytest
 from anyio import BrokenResourceError
 from fastapi import BackgroundTasks, FastAPI, HTTPException, Response
@@ -336,6 +337,16 @@ def test_a_client_that_leaves_before_the_first_order_is_noticed_after_it(
     assert "first order" in run.before("closed")
     assert "disconnect" in run.before("first order")
     assert "closed" in run.before("returned")
+
+
+def test_fastapi_pings_only_when_the_first_order_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recipe, "PAUSE", 0.05)
+    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.001)
+    chunks = drive(app, "/native").chunks
+    assert b'"id":1' in chunks[0]
+    assert chunks[1] == b": ping\n\n"
 
 
 @every_feed

@@ -66,7 +66,7 @@ def test_failed_is_the_last_line_and_then_the_answer_ends(server: Server) -> Non
 
 
 def test_text_breaks_off_after_the_orders_that_came(server: Server) -> None:
-    received = []
+    received: list[bytes] = []
     with raw_get(server.port, "/text") as answer, pytest.raises(EOFError):
         received.extend(iter(answer.chunk, b""))
     assert b"".join(received) == TEXT
