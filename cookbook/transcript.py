@@ -37,6 +37,7 @@ TIME = re.compile(r"^\d+\.\d{3} s", re.MULTILINE)
 # What a feed that can be resumed says differently each time it is started.
 FEED = re.compile(r"(?<=^  id: )[0-9a-f]{16}(?=-\d+$)", re.MULTILINE)
 WAITS = re.compile(r"(?<=bytes\n  retry: )\d{4}$", re.MULTILINE)
+REFERENCE = re.compile(r'(?<="reference":")[0-9a-f]{16}')  # of a failure in the log
 
 
 def file_of(recipe: Recipe) -> Path:
@@ -46,7 +47,7 @@ def file_of(recipe: Recipe) -> Path:
 
 def without_times(transcript: str) -> str:
     """Give all of a transcript that has to be the same in every recording."""
-    for varying in (TIME, FEED, WAITS):
+    for varying in (TIME, FEED, WAITS, REFERENCE):
         transcript = varying.sub("-", transcript)
     return transcript
 
