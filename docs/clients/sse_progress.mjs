@@ -1,4 +1,4 @@
-// Sends orders.csv to be imported, and follows the job to its end. Node 18 or newer.
+// Sends new_orders.csv to be imported, and follows the job to its end. Node 18 or newer.
 
 import { readFile } from "node:fs/promises";
 
@@ -39,5 +39,5 @@ async function importFile(file) {
   throw new Error("The stream ended before the job did.");
 }
 
-const rows = await importFile(await readFile("orders.csv"));
+const rows = await importFile(await readFile("new_orders.csv"));
 console.log(`completed, ${rows} rows`);

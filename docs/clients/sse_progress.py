@@ -1,4 +1,4 @@
-"""Send orders.csv to be imported, and follow the job to its end."""
+"""Send new_orders.csv to be imported, and follow the job to its end."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 import httpx2
 
 URL = "http://127.0.0.1:8000/jobs"
-SOURCE = Path("orders.csv")
+SOURCE = Path("new_orders.csv")
 
 if not SOURCE.exists():  # Something to send: 100,000 orders.
     lines = ["id,item,quantity,price"]

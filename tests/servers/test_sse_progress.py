@@ -211,7 +211,7 @@ def recipe() -> Iterator[Server]:
 def test_a_client_sends_a_file_and_follows_its_job(
     recipe: Server, tmp_path: Path, name: str
 ) -> None:
-    (tmp_path / "orders.csv").write_bytes(SAMPLE)
+    (tmp_path / "new_orders.csv").write_bytes(SAMPLE)
     done = clients.run(name, recipe.url, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -224,7 +224,7 @@ def test_a_client_sends_a_file_and_follows_its_job(
 def test_a_client_says_why_an_import_failed(
     recipe: Server, tmp_path: Path, name: str
 ) -> None:
-    (tmp_path / "orders.csv").write_bytes(SAMPLE.replace(b"7.80", b"dear", 1))
+    (tmp_path / "new_orders.csv").write_bytes(SAMPLE.replace(b"7.80", b"dear", 1))
     done = clients.run(name, recipe.url, tmp_path)
     assert done.returncode == 1
     assert "failed: line 3: price: Input should be a valid decimal" in done.stderr
@@ -232,7 +232,7 @@ def test_a_client_says_why_an_import_failed(
 
 @pytest.mark.parametrize("name", ["sse_progress.py", "sse_progress.mjs"])
 def test_a_client_checks_the_status_first(tmp_path: Path, name: str) -> None:
-    (tmp_path / "orders.csv").write_bytes(SAMPLE)
+    (tmp_path / "new_orders.csv").write_bytes(SAMPLE)
     # This server knows no /jobs.
     with uvicorn("recipes.plain_text:app") as server:
         done = clients.run(name, server.url, tmp_path)
@@ -244,7 +244,7 @@ def test_a_client_checks_the_status_first(tmp_path: Path, name: str) -> None:
 def test_a_client_says_so_if_the_server_is_gone_before_the_end(
     tmp_path: Path, name: str
 ) -> None:
-    (tmp_path / "orders.csv").write_bytes(SAMPLE)
+    (tmp_path / "new_orders.csv").write_bytes(SAMPLE)
     with uvicorn("--factory", "tests.servers.cut_sse_progress:app") as server:
         done = clients.run(name, server.url, tmp_path)
     assert done.returncode == 1
