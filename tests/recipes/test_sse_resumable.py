@@ -555,6 +555,20 @@ def test_an_order_has_a_number_from_1_to_999999(log: Log, bad: str) -> None:
     assert log.end == ""
 
 
+def test_the_log_is_closed_with_the_server(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+
+    async def close() -> None:
+        closed.append(True)
+
+    monkeypatch.setattr(log, "close", close)
+    with TestClient(sse_resumable.app):
+        assert closed == []
+    assert closed == [True]
+
+
 def test_the_work_ends_with_the_server(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:

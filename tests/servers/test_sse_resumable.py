@@ -728,6 +728,12 @@ def test_an_idle_copy_keeps_what_it_has(logs: Callable[[], RedisLog]) -> None:
             kept = await take(read(log, ""), 1)
             for _ in range(3):
                 await log.copied.wait()
+            assert not log.copied.is_set()
+            await log.redis.config_resetstat()
+            await asyncio.sleep(0.1)
+            # Redis holds each question for 20 ms.
+            asked = await log.redis.info("commandstats")
+            assert asked["cmdstat_xrange"]["calls"] <= 10
             assert list(log.events) == kept
             assert log.total == 1
 
