@@ -1,4 +1,4 @@
-"""docs/pitfalls/events.md: JSON.parse fails when a name has a quote in it."""
+"""docs/pitfalls/events.md: Invalid JSON in my event when a name contains a quote."""
 
 import json
 
