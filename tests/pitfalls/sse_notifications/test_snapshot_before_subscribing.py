@@ -1,12 +1,15 @@
 """docs/pitfalls/events.md: my page misses an update, although the stream is open."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from recipes import sse_notifications
+from recipes.pitfalls.sse_notifications import snapshot_before_subscribing
 from recipes.pitfalls.sse_notifications.snapshot_before_subscribing import app
+from recipes.sse_notifications import Account, Event, Queue
 from tests.kit import sse
 from tests.kit.asgi import drive
 
@@ -30,3 +33,20 @@ def test_a_change_between_snapshot_and_subscription_is_lost(
     changed = [event for event in rest if event["type"] == "order_changed"]
     assert [event["order"]["state"] for event in changed] == ([] if lost else ["paid"])
     assert rest[-1] == {"type": "heartbeat", "version": 0 if lost else 1}
+
+
+def test_only_the_next_change_shows_that_one_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    follow = sse_notifications.follow
+
+    async def after_one_more(account: Account, queue: Queue) -> AsyncIterator[Event]:
+        await account.add_message("Your order is on its way.")
+        async for event in follow(account, queue):
+            yield event
+
+    monkeypatch.setattr(snapshot_before_subscribing, "follow", after_one_more)
+    lost, found = events("/with-a-hole", 2)
+    assert (lost["version"], lost["orders"][0]["state"]) == (0, "placed")
+    assert (found["type"], found["version"]) == ("init", 2)
+    assert found["orders"][0]["state"] == "paid"
