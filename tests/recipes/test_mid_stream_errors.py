@@ -153,6 +153,16 @@ def test_these_are_the_bytes_of_the_last_event_by_hand() -> None:
     )
 
 
+def test_by_hand_and_fastapi_send_the_same_lines_in_another_order() -> None:
+    sent = []
+    for path in ("/by-hand", "/native"):
+        blocks = drive(app, f"{path}?fail_at=6").body.decode().split("\n\n")
+        sent.append([block.split("\n") for block in blocks[:-1]])
+    assert [sorted(lines) for lines in sent[0]] == [sorted(lines) for lines in sent[1]]
+    fields = [[line.partition(":")[0] for line in lines] for lines, *_ in sent]
+    assert fields == [["event", "id", "data"], ["event", "data", "id"]]
+
+
 def test_these_are_the_bytes_of_the_last_line() -> None:
     run = drive(app, "/ndjson")
     reference = run.headers["x-request-id"]
