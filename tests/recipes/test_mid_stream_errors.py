@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import SimpleNamespace
 
+import anyio
 import fastapi.routing
 import pytest
 from anyio import BrokenResourceError
@@ -151,6 +152,16 @@ def test_these_are_the_bytes_of_the_last_event_by_hand() -> None:
         "event: failed\nid: end\n"
         f'data: {{"type":"failed","orders":3,"reference":"{reference}"}}\n\n'
     )
+
+
+def test_by_hand_and_fastapi_send_the_same_lines_in_another_order() -> None:
+    sent = []
+    for path in ("/by-hand", "/native"):
+        blocks = drive(app, f"{path}?fail_at=6").body.decode().split("\n\n")
+        sent.append([block.split("\n") for block in blocks[:-1]])
+    assert [sorted(lines) for lines in sent[0]] == [sorted(lines) for lines in sent[1]]
+    fields = [[line.partition(":")[0] for line in lines] for lines, *_ in sent]
+    assert fields == [["event", "id", "data"], ["event", "data", "id"]]
 
 
 def test_these_are_the_bytes_of_the_last_line() -> None:
@@ -337,6 +348,50 @@ def test_a_client_that_leaves_before_the_first_order_is_noticed_after_it(
     assert "first order" in run.before("closed")
     assert "disconnect" in run.before("first order")
     assert "closed" in run.before("returned")
+
+
+@every_telling
+def test_a_source_with_a_task_group_around_its_yield_cannot_be_read_ahead(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def grouped(_: str, __: int) -> AsyncGenerator[Order]:
+        async with anyio.create_task_group():
+            yield Order(id=1, item="tea")
+            await asyncio.sleep(0)
+            yield Order(id=2, item="tea")
+
+    monkeypatch.setattr(recipe, "read_orders", grouped)
+    run = drive(app, path)
+    assert items(run)[-1]["type"] == "failed"
+    said = "Attempted to exit cancel scope in a different task than it was entered in"
+    assert said in caplog.text
+    assert isinstance(run.error, RuntimeError)
+
+
+def test_nor_can_one_with_a_timeout_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def limited(_: str, __: int) -> AsyncGenerator[Order]:
+        async with asyncio.timeout(0.05):
+            yield Order(id=1, item="tea")
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(recipe, "read_orders", limited)
+    run = drive(app, "/native")
+    # The timeout cancels the task in which it began, and that is the whole request.
+    assert isinstance(run.error, asyncio.CancelledError)
+    assert [item["type"] for item in items(run)] == ["order"]
+
+
+def test_with_a_timeout_around_each_read_a_source_that_hangs_becomes_a_last_item(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def limited(_: str, __: int) -> AsyncGenerator[Order]:
+        yield Order(id=1, item="tea")
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(recipe, "read_orders", limited)
+    run = drive(app, "/native")
+    assert [item["type"] for item in items(run)] == ["order", "failed"]
 
 
 def test_fastapi_pings_only_when_the_first_order_is_there(
