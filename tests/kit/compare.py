@@ -65,9 +65,9 @@ def leaver(target: str, server: Server) -> str:
     return ended(server)
 
 
-def stalled(server: Server) -> str:
+def stalled(target: str, server: Server) -> str:
     """Tell what ends when a client leaves that has stopped reading."""
-    with ask(server, "/endless") as connection:
+    with ask(server, target) as connection:
         connection.recv(1000)
     return ended(server)
 
@@ -127,7 +127,7 @@ PROBES: dict[str, Callable[[Server], str]] = {
     "A client of HTTP/1.0 learns where a chunk ends": old_client,
     "A client leaves: what ends, `StreamingResponse`": partial(leaver, "/silent"),
     "A client leaves: what ends, `fastapi.sse`": partial(leaver, "/events"),
-    "A client leaves that did not read: what ends": stalled,
+    "It did not read: what ends, `StreamingResponse`": partial(stalled, "/endless"),
     "The client sees that a stream broke off": failure,
     "SIGTERM while a stream is open": stop,
 }
