@@ -508,7 +508,7 @@ def test_broken_as_the_page_says_a_feed_waits_for_the_next_look(
     lite: str, tmp_path: Path
 ) -> None:
     looks = 'POLL = {"sqlite": 0.5, "postgresql": 5.0}'
-    folder = changed(tmp_path, "sse_database", looks, looks.replace("0.5", "60.0"))
+    folder = changed(tmp_path, "sse_database", looks, looks.replace("0.5", "600.0"))
     for cwd, waits in [(servers.ROOT, False), (folder, True)]:
         with uvicorn(APP, cwd=cwd, env={"DATABASE_URL": lite}) as server:
             last = newest(lite)
