@@ -88,6 +88,12 @@ def failure(server: Server) -> str:
     return "no" if body.endswith(b"\r\n0\r\n\r\n") else "yes"
 
 
+def early_failure(server: Server) -> str:
+    """Give the status of a stream that fails before its first chunk."""
+    with ask(server, "/broken-at-once") as connection:
+        return until(connection, b"\r\n").split()[1].decode()
+
+
 def spec(server: Server) -> str:
     """Give the version of ASGI's HTTP that the server names."""
     with ask(server, "/scope", "1.0") as connection:
@@ -129,6 +135,7 @@ PROBES: dict[str, Callable[[Server], str]] = {
     "A client leaves: what ends, `fastapi.sse`": partial(leaver, "/events"),
     "It did not read: what ends, `StreamingResponse`": partial(stalled, "/endless"),
     "The client sees that a stream broke off": failure,
+    "A generator fails before its first chunk: the status": early_failure,
     "SIGTERM while a stream is open": stop,
 }
 

@@ -108,6 +108,19 @@ async def send_events() -> AsyncIterator[str]:
         yield text
 
 
+async def broken_at_once() -> AsyncIterator[str]:
+    """Fail before the first chunk."""
+    if LARGE:
+        raise RuntimeError("on purpose")
+    yield LARGE
+
+
+@app.get("/broken-at-once")
+async def send_broken_at_once() -> StreamingResponse:
+    """Fail before the first chunk."""
+    return StreamingResponse(broken_at_once())
+
+
 @app.get("/scope")
 async def scope(request: Request) -> dict[str, Any]:
     """Say which version of ASGI's HTTP the server speaks."""
