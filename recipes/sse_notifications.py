@@ -72,7 +72,7 @@ class Message(BaseModel):
 
 
 class Heartbeat(BaseModel):
-    """Nothing has happened; a page that has this version has seen everything."""
+    """Nothing has happened since the stream sent this version."""
 
     type: Literal["heartbeat"]
     version: int
