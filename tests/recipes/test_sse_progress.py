@@ -495,8 +495,11 @@ def test_a_job_that_runs_is_not_forgotten(
     job = jobs_of(client).find(address.split("/")[1])
     assert job is not None
     assert isinstance(job.news, Progress)
-    steps.allow(10)
-    assert client.get(address).status_code == 200
+    with client.stream("GET", address) as response:
+        assert response.status_code == 200
+        # Only now: a job that has ended is forgotten at once.
+        steps.allow(10)
+        assert b"event: completed" in response.read()
 
 
 @pytest.mark.usefixtures("fast")
