@@ -124,8 +124,7 @@ BENCH = Bench(
     targets=targets,
     why={
         BY_RAW: "FastAPI and Starlette stand between the feed and the server: for each "
-        "event to each listener they add a step of a generator and a message. With a "
-        "queue for each listener raw ASGI has no lead over the recipe worth this name; "
-        "see the table."
+        "event to each listener they add a step of a generator and a message. Without "
+        "them the same feed is raw ASGI, which the table shows."
     },
 )

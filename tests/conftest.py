@@ -1,5 +1,6 @@
 """What every test may ask for by name, and what a failed test shows."""
 
+import logging
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -24,6 +25,12 @@ settings.load_profile("suite")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `--recipe csv_export` choose what belongs to one recipe."""
     parser.addoption("--recipe", metavar="SLUG")
+
+
+@pytest.fixture(autouse=True)
+def _uvicorns_log_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `caplog` see uvicorn's log, also after a server has run in this process."""
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
 
 
 @pytest.fixture(scope="session")

@@ -85,5 +85,6 @@ def test_it_connects_again_and_hears_what_happens_from_then_on(
         tell(port, 3)
         expect(page.locator("p").last).to_have_text("order 3 is paid")
         assert page.get_by_text("order 1 is paid").count() == 1
-    assert page.evaluate("source.readyState") != CLOSED
+        assert page.evaluate("source.readyState") != CLOSED
+        page.evaluate("source.close()")  # or it would notice that this server ends
     page_errors.clear()  # The refused connections of the meantime.

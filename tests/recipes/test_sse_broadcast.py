@@ -16,9 +16,11 @@ from recipes import sse_broadcast as recipe
 from recipes.sse_broadcast import (
     LATEST,
     RETRY,
+    STREAM,
     Feed,
     LocalChannel,
     Order,
+    RedisChannel,
     app,
     frame,
     keep_alive,
@@ -472,3 +474,50 @@ def test_without_redis_the_teller_learns_that_nobody_may_have_been_told(
         answer = client.post("/orders/7/paid")
     assert answer.status_code == 503
     assert answer.json() == {"detail": "Nobody may have been told."}
+
+
+class Answers:
+    """Stands for Redis: gives one answer after the other, and keeps what is asked."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+        self.asked: list[Any] = []
+
+    async def xread(self, places: dict[str, str], block: int) -> object:
+        """Give the next answer, or raise it."""
+        self.asked.append((dict(places), block))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def xadd(self, name: str, entry: dict[str, str], maxlen: int) -> None:
+        """Keep what is added."""
+        self.asked.append((name, entry, maxlen))
+
+
+def test_after_an_error_it_goes_on_behind_the_last_order_that_was_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recipe, "PATIENCE", 0)
+    first = [[STREAM, [("5-0", {"order": "a"}), ("6-0", {"order": "b"})]]]
+    second = [[STREAM, [("7-0", {"order": "c"})]]]
+    redis = Answers(first, RedisConnectionError("away"), [], second)
+    channel = RedisChannel(redis, "4-0")  # type: ignore[arg-type]
+
+    async def test() -> None:
+        orders = channel.orders()
+        assert [await anext(orders) for _ in range(3)] == ["a", "b", "c"]
+
+    asyncio.run(test())
+    places = [places[STREAM] for places, _ in redis.asked]
+    assert places == ["4-0", "6-0", "6-0", "6-0"]
+    assert channel.last == "7-0"
+    assert caplog.messages == ["No orders from Redis: away"]
+
+
+def test_an_order_is_appended_to_a_stream_with_a_bound() -> None:
+    redis = Answers()
+    channel = RedisChannel(redis, "0")  # type: ignore[arg-type]
+    asyncio.run(channel.publish(Order(id=1, state="paid")))
+    assert redis.asked == [(STREAM, {"order": '{"id":1,"state":"paid"}'}, 1000)]

@@ -19,8 +19,9 @@ log = logging.getLogger("uvicorn.error")
 
 def import_orders() -> Iterator[int]:
     """Give each quantity; raises ValueError at one that is no number."""
-    for quantity in ("2", "1", "a few"):
-        yield int(quantity)
+    yield 2
+    yield 1
+    yield int("a few")
 
 
 # --8<-- [end:program]

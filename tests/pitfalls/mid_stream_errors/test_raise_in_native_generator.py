@@ -38,3 +38,16 @@ def test_nothing_is_lost_if_the_failure_comes_later(
     monkeypatch.setattr(pitfall, "orders", with_a_pause)
     run = drive(pitfall.app, "/events")
     assert [event.data for event in parse(run.chunks).events][-1] == '{"id": 3}'
+
+
+async def one_order() -> AsyncIterator[int]:
+    """Read an order, and no failure."""
+    yield 1
+
+
+def test_without_a_failure_the_last_event_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pitfall, "orders", one_order)
+    for path, last in [("/events", "order"), ("/told-events", "done")]:
+        assert parse(drive(pitfall.app, path).chunks).events[-1].event == last

@@ -1,11 +1,13 @@
 """docs/pitfalls/events.md: TypeError: 'coroutine' object is not iterable."""
 
+import asyncio
 import gc
 
 import pytest
+from fastapi.sse import EventSourceResponse
 from fastapi.testclient import TestClient
 
-from recipes.pitfalls.mid_stream_errors.response_returned import app
+from recipes.pitfalls.mid_stream_errors.response_returned import app, feed
 from tests.kit.asgi import Run, drive
 
 
@@ -29,3 +31,7 @@ def test_a_response_that_is_returned_is_never_sent() -> None:
 def test_what_is_yielded_is_sent() -> None:
     answer = TestClient(app).get("/yielded-events")
     assert answer.text == 'data: "green tea"\n\n'
+
+
+def test_called_by_hand_the_endpoint_would_give_a_response() -> None:
+    assert isinstance(asyncio.run(feed()), EventSourceResponse)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,4 +84,24 @@ def test_the_feed_waits_for_nobody() -> None:
         reading.cancel()
         await asyncio.wait({reading})
 
+    asyncio.run(test())
+
+
+def test_the_program_says_which_event_is_stuck(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        stalled = wrong.listen()
+        waiting = asyncio.ensure_future(anext(stalled))
+        await asyncio.sleep(0)
+        answer = await wrong.burst()
+        # One was taken, and a hundred wait in the queue.
+        assert answer == "Nobody hears anything any more: event 101 is stuck.\n"
+        assert await waiting == wrong.EVENT
+        await close(stalled)
+        response = await wrong.events()
+        assert response.media_type == "text/event-stream"
+
+    soon = SimpleNamespace(timeout=lambda _: asyncio.timeout(0.01), Queue=asyncio.Queue)
+    monkeypatch.setattr(wrong, "asyncio", soon)
     asyncio.run(test())

@@ -66,3 +66,7 @@ def test_the_feed_keeps_a_hundred_whoever_reads() -> None:
         assert await anext(stalled) == b'event: missed\ndata: {"events":19900}\n\n'
 
     asyncio.run(test())
+
+
+def test_it_is_sent_as_a_stream_of_events() -> None:
+    assert asyncio.run(wrong.events()).media_type == "text/event-stream"

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fastapi.testclient import TestClient
 from starlette.types import ASGIApp
 
 from recipes import sse_disconnect
@@ -67,3 +68,10 @@ def test_the_same_report_without_its_middleware_stops(
 def test_the_middleware_says_how_long_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wrong, "asyncio", SimpleNamespace(sleep=pause, Queue=Noted))
     assert float(drive(wrong.app, "/report").headers["x-seconds"]) > 0
+
+
+def test_the_outcome_is_told_to_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrong, "asyncio", SimpleNamespace(sleep=pause, Queue=Noted))
+    with TestClient(wrong.app) as client:
+        client.get("/report")
+        assert client.get("/outcome").json() == "10 days for nobody"

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from recipes import sse_keepalive
@@ -40,3 +41,7 @@ def test_tasks_are_left_behind_by_a_client_that_leaves(
     stall = 2 if stalled else None
     run = drive(counting, path, stall_at=stall, disconnect_at=2)
     assert f"{0 if right else 2} left" in run.journal
+
+
+def test_the_program_counts_the_tasks_that_run() -> None:
+    assert TestClient(wrong.app).get("/tasks").json() == {"running": 0}

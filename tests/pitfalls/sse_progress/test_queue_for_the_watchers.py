@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 
 import pytest
+from fastapi.testclient import TestClient
 
 from recipes.pitfalls.sse_progress import queue_for_the_watchers as wrong
 from recipes.sse_progress import Completed, Job, Progress
+from tests.kit.sse import parse
 
 
 async def from_the_queue() -> list[list[int]]:
@@ -79,3 +81,11 @@ See = Callable[[], Coroutine[object, object, list[list[int]]]]
 def test_every_watcher_sees_the_end(see: See, ends: list[bool]) -> None:
     seen = asyncio.run(see())
     assert [100 in percents for percents in seen] == ends
+
+
+def test_one_watcher_alone_sees_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrong, "queue", asyncio.Queue())
+    with TestClient(wrong.app) as client:
+        events = parse([client.get("/events").content]).events
+    told = [f'{{"percent": {percent}}}' for percent in (25, 50, 75, 100)]
+    assert [event.data for event in events] == told

@@ -1,6 +1,7 @@
 """docs/pitfalls/events.md: The import stops when the user closes the page."""
 
 import pytest
+from fastapi.testclient import TestClient
 
 from recipes.pitfalls.sse_progress import work_in_the_stream
 from recipes.pitfalls.sse_progress.work_in_the_stream import app
@@ -36,3 +37,8 @@ def test_in_the_recipe_the_job_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Jobs, "find", lambda *_: job)
     drive(right, "/jobs/x/events", disconnect_at=1)
     assert job.news == Progress(rows=0, percent=0)
+
+
+def test_the_program_tells_how_the_imports_ended(outcomes: list[str]) -> None:
+    outcomes.append("completed")
+    assert TestClient(app).get("/outcomes").json() == ["completed"]
