@@ -28,9 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _uvicorns_log_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `caplog` see uvicorn's log, also after a server has run in this process."""
-    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+def _uvicorns_log_is_seen() -> None:
+    """Let `caplog` see uvicorn's log: a server in this process may have set it up."""
+    for name in ("uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
