@@ -138,6 +138,8 @@ def orders(*ids: int) -> list[tuple[int, str]]:
 
 def cut_off(port: int, headers: dict[str, str], size: int) -> tuple[bytes, bool]:
     """Read so many bytes behind the head and reset the connection; True if all came."""
+    # Or the server would keep the connection open behind the last byte.
+    headers = {**headers, "Connection": "close"}
     with raw_get(port, "/events", headers) as answer:
         raw = answer.stream.read(size)
         answer.abort()
