@@ -779,7 +779,9 @@ async def opened(receive: Receive) -> list[str]:
     """Open one answer; name the tasks that are left once it has begun, or failed."""
     async with llm_openai.lifespan(llm_openai.app) as state:
         request = Request({"type": "http", "state": state}, receive)
-        chunks = cast(Any, llm_openai.open_chunks(request, "Why?"))
+        chunks = cast(
+            Any, llm_openai.open_chunks(llm_openai.create_chat, request, "Why?")
+        )
         async with aclosing(chunks):
             with suppress(HTTPException):
                 await anext(chunks)
