@@ -206,7 +206,7 @@ async def answer_in_events(events: Events) -> AsyncIterator[Event]:
     try:
         async for event in events:
             if event.type == "response.created":
-                model = getattr(event.response, "model", model_name())
+                model = event.response.model or model_name()  # Some leave it out.
                 yield Start(id=event.response.id, model=model)
             elif event.type in ("response.output_text.delta", "response.refusal.delta"):
                 yield Token(text=event.delta)

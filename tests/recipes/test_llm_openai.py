@@ -34,6 +34,7 @@ from tests.kit import sse
 from tests.kit.asgi import Run, drive, note
 
 ASK = "/answer?prompt=Why+is+tea+hot"
+RESPONSES = "/responses?prompt=Why+is+tea+hot"
 WORDS = ["Tea", " is", " hot", " because", " the", " water", " was", "."]
 MODELS: dict[str, type[BaseModel]] = {
     "start": Start,
@@ -97,6 +98,7 @@ class Play:
     def __call__(
         self,
         scenario: str,
+        path: str = ASK,
         *,
         stall_at: int | None = None,
         disconnect_at: int | None = None,
@@ -106,7 +108,7 @@ class Play:
         self.monkeypatch.setenv("OPENAI_MODEL", scenario)
         return drive(
             llm_openai.app,
-            ASK,
+            path,
             stall_at=stall_at,
             disconnect_at=disconnect_at,
             cancel_at=cancel_at,
@@ -186,13 +188,14 @@ def test_the_first_token_is_out_before_the_second_is_made(
 # What tokens may be
 
 
+@pytest.mark.parametrize("path", [ASK, RESPONSES])
 @pytest.mark.parametrize(
     "scenario", ["newlines", "framing", "hostile-markdown", "emoji", "huge-token"]
 )
 def test_any_token_arrives_as_it_was_and_forges_nothing(
-    play: Play, scenario: str
+    play: Play, scenario: str, path: str
 ) -> None:
-    run = play(scenario)
+    run = play(scenario, path)
     assert texts(run) == said(scenario)
     assert {event.event for event in events(run)} == {"start", "token", "done"}
     assert all(chunk.count(b"\n\n") == 1 for chunk in run.chunks)
@@ -211,8 +214,9 @@ def test_content_that_is_none_makes_no_event(play: Play) -> None:
     assert texts(play("null-content")) == ["Tea", " is", " hot", "."]
 
 
-def test_a_refusal_is_an_answer_too(play: Play) -> None:
-    run = play("refusal")
+@pytest.mark.parametrize("path", [ASK, RESPONSES])
+def test_a_refusal_is_an_answer_too(play: Play, path: str) -> None:
+    run = play("refusal", path)
     assert "".join(texts(run)) == "I cannot help with that."
     assert last(run)[0] == "done"
 
@@ -223,12 +227,13 @@ CUT = ("truncated", "truncated-at-the-end", "half-event")
 BROKEN = ("overloaded-midstream", "reset", "stall-before-first", "stall-after-first")
 
 
+@pytest.mark.parametrize("path", [ASK, RESPONSES])
 @pytest.mark.parametrize("scenario", CUT + BROKEN)
 def test_an_answer_that_broke_off_ends_with_failed_and_never_with_done(
-    play: Play, scenario: str, monkeypatch: pytest.MonkeyPatch
+    play: Play, scenario: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llm_openai, "SILENCE", 0.2)
-    run = play(scenario)
+    run = play(scenario, path)
     kind = "truncated" if scenario in CUT else "provider"
     failed = {"type": kind, "message": BROKE_OFF, "retryable": True}
     assert last(run) == ("failed", failed)
@@ -288,11 +293,13 @@ class Fake:
         self.error: Exception | None = None
         self.asked = 0
         self.key = ""
+        self.question: dict[str, Any] = {}
 
     async def respond(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
         self.asked += 1
         self.key = request.headers["authorization"]
+        self.question = json.loads(request.content)
         return httpx2.Response(self.status, headers=self.headers, content=self.pieces())
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -633,6 +640,195 @@ def test_an_answer_that_met_its_limit_is_done_and_says_so() -> None:
     assert done == Done(finish_reason="length", usage=None)
 
 
+# The Responses API
+
+RESPONSE: list[dict[str, Any]] = [
+    event.data
+    for event in wire.responses_stream(
+        wire.Answer(1, "ok", [wire.Token("text", "Tea"), wire.Token("refusal", " is")])
+    )
+    if isinstance(event.data, dict)
+]
+
+
+def in_events(*events: object) -> bytes:
+    """Write events as the Responses API does; the SDK reads only their data."""
+    return b"".join(b"event: any\n" + framed(event) for event in events)
+
+
+def at(kind: str) -> int:
+    """Find the event of a type."""
+    return [event["type"] for event in RESPONSE].index(f"response.{kind}")
+
+
+LAST = at("completed")
+
+
+def ended_as(kind: str, details: object, usage: object = None) -> bytes:
+    """Write an answer whose last event is another one."""
+    end = replaced(RESPONSE[LAST], ("type",), f"response.{kind}")
+    end = replaced(end, ("response", "incomplete_details"), details)
+    return in_events(*RESPONSE[:LAST], replaced(end, ("response", "usage"), usage))
+
+
+def test_both_routes_send_the_same_events(play: Play) -> None:
+    first, *tokens, end = events(play("usage"))
+    other, *also, done = events(play("usage", RESPONSES))
+    assert json.loads(first.data) == {"id": "chatcmpl-1", "model": "usage"}
+    assert json.loads(other.data) == {"id": "resp_2", "model": "usage"}
+    assert [tokens, end.event] == [also, done.event]
+    chat, response = (Done.model_validate_json(e.data) for e in (end, done))
+    assert (response.finish_reason, chat.finish_reason) == ("stop", "stop")
+    assert chat.usage
+    assert response.usage
+    assert response.usage.model_dump(
+        exclude={"completion_tokens_details"}
+    ) == chat.usage.model_dump(exclude={"completion_tokens_details"})
+
+
+@pytest.mark.usefixtures("provider")
+def test_an_error_in_a_stream_of_responses_raises_nothing_in_the_sdk() -> None:
+    async def kinds() -> list[str]:
+        async with (
+            openai.AsyncOpenAI() as client,
+            await client.responses.create(
+                model="overloaded-midstream", input="Why?", stream=True
+            ) as events,
+        ):
+            return [event.type async for event in events]
+
+    assert asyncio.run(kinds())[-2:] == ["error", "response.failed"]
+
+
+@pytest.mark.parametrize("kind", ["error", "response.failed"])
+def test_an_error_in_a_stream_of_responses_is_failed(
+    fake: Fake, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = {"type": kind, "message": CANARY, "response": {"id": CANARY}}
+    fake.body = in_events(*RESPONSE[:LAST], broken, RESPONSE[LAST])
+    run = drive(llm_openai.app, RESPONSES)
+    assert (check(run), texts(run)) == ("failed", ["Tea", " is"])
+    failed = {"type": "provider", "message": BROKE_OFF, "retryable": True}
+    assert last(run)[1] == failed
+    assert CANARY not in run.body.decode() + caplog.text
+    assert "Broke off: <class 'openai.APIError'>" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        ({"reason": "max_output_tokens"}, "length"),
+        ({"reason": "content_filter"}, "content_filter"),
+        ({"reason": None}, "incomplete"),
+        (None, "incomplete"),
+    ],
+)
+def test_an_incomplete_response_is_done_and_says_why(
+    fake: Fake, details: object, reason: str
+) -> None:
+    usage = RESPONSE[LAST]["response"]["usage"]
+    fake.body = ended_as("incomplete", details, usage)
+    done = Done.model_validate(last(drive(llm_openai.app, RESPONSES))[1])
+    assert done.finish_reason == reason
+    assert done.usage
+    assert (done.usage.prompt_tokens, done.usage.total_tokens) == (12, 14)
+
+
+@pytest.mark.parametrize("kind", ["completed", "incomplete"])
+def test_a_response_may_say_nothing_of_its_usage(fake: Fake, kind: str) -> None:
+    fake.body = ended_as(kind, None)
+    run = drive(llm_openai.app, RESPONSES)
+    assert check(run) == "done"
+    assert Done.model_validate(last(run)[1]).usage is None
+
+
+def test_a_response_that_does_not_name_its_model_has_the_name_that_was_asked_for(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_MODEL", "tea-model")
+    fake.body = in_events(*replaced(RESPONSE, (0, "response", "model"), ...))
+    run = drive(llm_openai.app, RESPONSES)
+    assert json.loads(events(run)[0].data) == {"id": "resp_1", "model": "tea-model"}
+    assert check(run) == "done"
+
+
+def test_the_responses_api_is_told_to_keep_nothing(fake: Fake) -> None:
+    drive(llm_openai.app, RESPONSES)
+    assert fake.question == {
+        "model": llm_openai.DEFAULT_MODEL,
+        "input": "Why is tea hot",
+        "store": False,
+        "stream": True,
+    }
+
+
+def test_events_that_nobody_knows_are_left_out(fake: Fake) -> None:
+    news = {"type": "response.weather.delta", "delta": CANARY}
+    fake.body = in_events(RESPONSE[0], news, *RESPONSE[1:])
+    run = drive(llm_openai.app, RESPONSES)
+    assert (check(run), texts(run)) == ("done", ["Tea", " is"])
+
+
+@anything
+@pytest.mark.timeout(60)
+@given(
+    path=st.sampled_from([path for path in paths(RESPONSE) if len(path) > 1]),
+    value=VALUES | st.just(...),
+)
+@example(path=(at("output_text.delta"), "delta"), value="half \ud83d")
+@example(path=(at("output_text.delta"), "delta"), value=None)
+@example(path=(0, "response"), value=None)
+@example(path=(LAST, "response", "usage", "input_tokens"), value="many")
+@example(path=(LAST, "response", "usage", "input_tokens_details"), value=...)
+def test_whatever_a_value_of_an_event_is_the_answer_ends_with_done_or_failed(
+    fake: Fake, path: tuple[Any, ...], value: object
+) -> None:
+    fake.body = in_events(*replaced(RESPONSE, path, value))
+    check(drive(llm_openai.app, RESPONSES))
+
+
+@anything
+@pytest.mark.timeout(60)
+@given(end=st.integers(0, len(in_events(*RESPONSE))), reset=st.booleans())
+def test_wherever_the_bytes_end_only_a_whole_response_is_done(
+    fake: Fake, end: int, reset: bool
+) -> None:
+    fake.body = in_events(*RESPONSE)[:end]
+    fake.error = httpx2.ReadError(CANARY) if reset else None
+    run = drive(llm_openai.app, RESPONSES)
+    if check(run) == "done":
+        assert not reset
+        assert b"response.completed" in fake.body
+        assert texts(run) == ["Tea", " is"]
+    assert CANARY not in run.body.decode()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [odd for odd in ODD if not odd.startswith(("an error", "a usage", "a re", "de"))],
+)
+def test_what_cannot_be_read_of_a_response_is_failed(
+    fake: Fake, odd: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    body, retryable = ODD[odd]
+    fake.body = in_events(*RESPONSE[: at("output_text.delta") + 1]) + body
+    run = drive(llm_openai.app, RESPONSES)
+    assert check(run) == "failed"
+    assert Failed.model_validate(last(run)[1]).retryable == retryable
+    assert texts(run) == ["Tea"]
+    assert CANARY not in run.body.decode() + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status"),
+    [("unauthorized", 503), ("rate-limited", 429), ("server-error", 502)],
+)
+def test_what_fails_before_a_response_has_a_status_of_its_own(
+    play: Play, scenario: str, status: int
+) -> None:
+    assert play(scenario, RESPONSES).status == status
+
+
 # Configuration
 
 
@@ -710,17 +906,18 @@ def noted_close(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("noted_close")
+@pytest.mark.parametrize("path", [ASK, RESPONSES])
 @pytest.mark.parametrize("slow", [False, True], ids=["", "while it is slow"])
 @pytest.mark.parametrize("by", ["the client leaves", "the server stops"])
 def test_the_providers_stream_is_closed_before_the_request_is_over(
-    play: Play, provider: scripted.Provider, by: str, slow: bool
+    play: Play, provider: scripted.Provider, by: str, slow: bool, path: str
 ) -> None:
     scenario, made, stall_at = ("at-once", 19, 4) if slow else ("gated", 3, None)
     provider.go(made)
     if by == "the client leaves":
-        run = play(scenario, stall_at=stall_at, disconnect_at=4)
+        run = play(scenario, path, stall_at=stall_at, disconnect_at=4)
     else:
-        run = play(scenario, stall_at=stall_at, cancel_at=4)
+        run = play(scenario, path, stall_at=stall_at, cancel_at=4)
     assert "closed" in run.before(run.journal[-1])
     assert provider.wait(1).hung_up_after == made
 
@@ -865,9 +1062,10 @@ def test_the_bench_on_the_page_has_met_its_targets() -> None:
 # What a generator of clients can know
 
 
-def test_openapi_describes_the_four_models() -> None:
+@pytest.mark.parametrize("path", ["/answer", "/responses"])
+def test_openapi_describes_the_four_models(path: str) -> None:
     document = llm_openai.app.openapi()
-    content = document["paths"]["/answer"]["get"]["responses"]["200"]["content"]
+    content = document["paths"][path]["get"]["responses"]["200"]["content"]
     (kind,) = content
     refs = [item["$ref"] for item in content[kind]["schema"]["anyOf"]]
     assert kind == "text/event-stream"
