@@ -7,7 +7,6 @@ import struct
 
 LINE_ENDS = {"lf": "\n", "crlf": "\r\n"}
 CUTS = {
-    "": rb"(?!)",  # nowhere
     "byte": rb"(?s)(?<=.)",
     "cr": rb"(?<=\r)",
     # After the first byte of a character that has several (RFC 3629, section 4).
@@ -16,7 +15,9 @@ CUTS = {
 
 
 def cut(data: bytes, how: str) -> list[bytes]:
-    """Cut bytes into chunks, at the places that `how` names."""
+    """Cut bytes into chunks, at the places that `how` names, if any."""
+    if not how:
+        return [data]
     pieces = re.split(CUTS[how], data)
     return [piece for piece in pieces if piece]
 

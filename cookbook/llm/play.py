@@ -2,9 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import h11
 
@@ -13,8 +12,6 @@ from cookbook.llm.connection import Connection, Reset, Step, head, in_json
 from cookbook.llm.formats.answer import BROKE_OFF, Answer, Event, Format, dumps, frame
 from cookbook.llm.record import Record, Request
 from cookbook.llm.scenario import Scenario, ending
-
-Steps = AsyncGenerator[Step, None]
 
 
 class Gate:
@@ -46,7 +43,7 @@ class Gate:
             return True
 
 
-@dataclass(frozen=True)
+@dataclass
 class Play:
     """What the provider does in one request.
 
@@ -54,6 +51,7 @@ class Play:
     seconds of the scenario.
     """
 
+    connection: Connection
     scenario: Scenario
     format: Format
     answer: Answer
@@ -62,6 +60,7 @@ class Play:
     record: Record
     gate: Gate
     pace: float
+    waiting: list[bytes] = field(default_factory=list)  # events for the next chunk
 
     @property
     def fault(self) -> str | None:
@@ -75,98 +74,61 @@ class Play:
         """The header fields of every response to a request for tokens."""
         return [(self.format.request_id, f"req_{self.request.id}")]
 
-    async def perform(self, connection: Connection) -> None:
-        """Send the answer, and note how it ended."""
-        async with aclosing(self.steps()) as steps:
-            async for step in steps:
-                # Noted first, so that who has seen the end finds it noted.
-                if isinstance(step, h11.EndOfMessage | Reset):
-                    end = ending(self.status, self.fault)
-                    self.record.note(self.request, finished=True, ended=end)
-                if isinstance(step, h11.Data):
-                    await self.send_data(connection, step.data)
-                else:
-                    await self.send(connection, step)
-
-    async def send_data(self, connection: Connection, data: bytes) -> None:
-        """Send a part of the body, cut into chunks as the scenario says."""
-        for piece in faults.cut(data, self.scenario.cut):
-            await self.send(connection, h11.Data(data=piece))
-
-    async def send(self, connection: Connection, step: Step) -> None:
-        """Send one step, after a pause if the body is to drip."""
-        if self.scenario.drip:
-            await asyncio.sleep(self.scenario.drip * self.pace)
-        await connection.send(step)
-
-    def steps(self) -> Steps:
-        """Choose what is sent."""
+    async def perform(self) -> None:
+        """Answer the request."""
         if self.status:
-            return self.refusal(self.status)
-        if self.request.stream:
-            return self.stream()
-        return self.whole()
+            await self.refuse(self.status)
+        elif self.request.stream:
+            await self.stream()
+        else:
+            await self.whole()
 
-    async def refusal(self, status: int) -> Steps:
+    # The three ways to answer
+
+    async def refuse(self, status: int) -> None:
         """Refuse with a status."""
         error = self.format.error(status, self.scenario.about)
         headers = [*self.headers, *self.scenario.headers.items()]
-        for step in in_json(status, error, headers):
-            yield step
+        await self.send_all(in_json(status, error, headers))
 
-    async def whole(self) -> Steps:
+    async def whole(self) -> None:
         """Answer in one piece; what is to break, breaks in the middle of it."""
         tokens = len(self.answer.tokens)
         if self.fault:
             tokens = self.scenario.after
         for _ in range(tokens):
             await self.make()
-        if self.fault == "error":
-            for step in in_json(500, self.format.error(500, BROKE_OFF), self.headers):
-                yield step
-            return
         if self.fault == "stall":
             await faults.stall()
+        if self.fault == "error":
+            error = self.format.error(500, BROKE_OFF)
+            await self.send_all(in_json(500, error, self.headers))
+            return
         body = dumps(self.format.whole(self.answer)).encode()
         if self.fault:
             body = faults.half(body)
-        yield head(200, "application/json", self.headers)
-        yield h11.Data(data=body)
-        yield self.last_step()
+        await self.send(head(200, "application/json", self.headers))
+        await self.send_data(body)
+        await self.end()
 
-    async def stream(self) -> Steps:
-        """Answer event by event."""
+    async def stream(self) -> None:
+        """Answer event by event, until a fault ends it."""
         headers = [*self.headers, ("Cache-Control", "no-cache")]
-        yield head(200, "text/event-stream; charset=utf-8", headers)
-        waiting: list[bytes] = []
-        async with aclosing(self.events()) as events:
-            async for data in events:
-                waiting.append(data)
-                if len(waiting) == self.scenario.join:
-                    yield h11.Data(data=b"".join(waiting))
-                    waiting.clear()
-        if waiting:
-            yield h11.Data(data=b"".join(waiting))
-        if self.fault == "stall":
-            await faults.stall()
-        yield self.last_step()
-
-    async def events(self) -> AsyncGenerator[bytes, None]:
-        """Give the events of the stream, each in bytes, until a fault ends it."""
+        await self.send(head(200, "text/event-stream; charset=utf-8", headers))
         sent = 0
         for event in self.format.stream(self.answer):
             if self.fault and self.is_due_before(event):
-                if self.fault == "half-event":
-                    yield faults.half(self.framed(event))
-                if self.fault == "error":
-                    for failure in self.format.failure(self.answer, sent):
-                        yield self.framed(failure)
-                return
+                await self.break_off(event, sent)
+                break
             if event.token:
                 await self.make()
             if event.data is not None:
-                yield self.framed(event)
+                await self.send_event(self.framed(event))
                 sent += 1
+        await self.flush()
+        if self.fault == "stall":
+            await faults.stall()
+        await self.end()
 
     def is_due_before(self, event: Event) -> bool:
         """Say whether what comes after so many tokens has to come before this event."""
@@ -174,15 +136,13 @@ class Play:
         at_last = made == len(self.answer.tokens)
         return made == self.scenario.after and (event.token or at_last)
 
-    def framed(self, event: Event) -> bytes:
-        """Write an event, with the line ends of the scenario."""
-        return frame(event, faults.LINE_ENDS[self.scenario.line_end])
-
-    def last_step(self) -> Step:
-        """End the response properly, or not."""
-        if self.fault == "reset":
-            return Reset()
-        return h11.EndOfMessage()
+    async def break_off(self, event: Event, sent: int) -> None:
+        """Send what the fault says in place of an event, after so many events."""
+        if self.fault == "half-event":
+            await self.send_event(faults.half(self.framed(event)))
+        if self.fault == "error":
+            for failure in self.format.failure(self.answer, sent):
+                await self.send_event(self.framed(failure))
 
     async def make(self) -> None:
         """Make one token; even without a pause it lets the others have a turn."""
@@ -190,3 +150,48 @@ class Play:
         if self.scenario.gate:
             await self.gate.pass_one()
         self.record.note(self.request, tokens_made=self.request.tokens_made + 1)
+
+    # From events to the connection
+
+    def framed(self, event: Event) -> bytes:
+        """Write an event, with the line ends of the scenario."""
+        return frame(event, faults.LINE_ENDS[self.scenario.line_end])
+
+    async def send_event(self, data: bytes) -> None:
+        """Send an event, together with the others that share its chunk."""
+        self.waiting.append(data)
+        if len(self.waiting) == self.scenario.join:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send the events that wait for others."""
+        if self.waiting:
+            await self.send_data(b"".join(self.waiting))
+            self.waiting.clear()
+
+    async def send_data(self, data: bytes) -> None:
+        """Send a part of the body, cut into chunks as the scenario says."""
+        for piece in faults.cut(data, self.scenario.cut):
+            await self.send(h11.Data(data=piece))
+
+    async def send_all(self, steps: Iterable[Step]) -> None:
+        """Send a whole response."""
+        for step in steps:
+            await self.send(step)
+
+    async def end(self) -> None:
+        """End the response, properly or not."""
+        if self.fault == "reset":
+            await self.send(Reset())
+        else:
+            await self.send(h11.EndOfMessage())
+
+    async def send(self, step: Step) -> None:
+        """Send one step of the response, after a pause if it is to drip."""
+        # Noted first, so that who has seen the end finds it noted.
+        if isinstance(step, h11.EndOfMessage | Reset):
+            end = ending(self.status, self.fault)
+            self.record.note(self.request, finished=True, ended=end)
+        if self.scenario.drip:
+            await asyncio.sleep(self.scenario.drip * self.pace)
+        await self.connection.send(step)

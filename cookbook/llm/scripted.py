@@ -171,8 +171,8 @@ class Provider:
             if format_ and request.method == b"POST":
                 asked = format_.asked.model_validate_json(body)
                 has_key = b"authorization" in names or b"x-api-key" in names
-                play = self._prepare(format_, path, asked, has_key=has_key)
-                await self._play(connection, play)
+                play = self._prepare(connection, format_, path, asked, has_key=has_key)
+                await self._play(play)
                 return
             anthropic = b"anthropic-version" in names
             steps = self._tell(request.method, place, body, anthropic=anthropic)
@@ -208,7 +208,13 @@ class Provider:
                 return in_json(404, chat.error(404, "There is no such path."))
 
     def _prepare(
-        self, format_: Format, path: str, asked: Asked, *, has_key: bool
+        self,
+        connection: Connection,
+        format_: Format,
+        path: str,
+        asked: Asked,
+        *,
+        has_key: bool,
     ) -> Play:
         """Find the scenario, write the request down and say what the answer is."""
         name = asked.model if asked.model in self.scenarios else DEFAULT
@@ -235,6 +241,7 @@ class Provider:
             if turn == scenario.fails:
                 status = None
         return Play(
+            connection,
             scenario,
             format_,
             answer,
@@ -245,14 +252,14 @@ class Provider:
             self.pace,
         )
 
-    async def _play(self, connection: Connection, play: Play) -> None:
+    async def _play(self, play: Play) -> None:
         """Play an answer until it ends, or until the client leaves.
 
         Raises:
             ConnectionResetError: the client has left.
         """
-        performing = asyncio.create_task(play.perform(connection))
-        gone = asyncio.create_task(connection.gone())
+        performing = asyncio.create_task(play.perform())
+        gone = asyncio.create_task(play.connection.gone())
         try:
             await asyncio.wait({performing, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
