@@ -61,6 +61,7 @@ class Play:
     gate: Gate
     pace: float
     waiting: list[bytes] = field(default_factory=list)  # events for the next chunk
+    gzip: faults.Gzip = field(default_factory=faults.Gzip)
 
     @property
     def fault(self) -> str | None:
@@ -74,10 +75,19 @@ class Play:
         """The header fields of every response to a request for tokens."""
         return [(self.format.request_id, f"req_{self.request.id}")]
 
+    @property
+    def encoding(self) -> list[tuple[str, str]]:
+        """The header field that says how the body is packed, if it is."""
+        if self.fault == "gzip-bomb":
+            return [("Content-Encoding", "gzip")]
+        return []
+
     async def perform(self) -> None:
         """Answer the request."""
         if self.status:
             await self.refuse(self.status)
+        elif self.fault == "no-head":
+            await faults.stall()
         elif self.request.stream:
             await self.stream()
         else:
@@ -104,30 +114,37 @@ class Play:
             error = self.format.error(500, BROKE_OFF)
             await self.send_all(in_json(500, error, self.headers))
             return
-        body = dumps(self.format.whole(self.answer)).encode()
+        text = dumps(self.format.whole(self.answer))
+        for event in self.odd_events()[:1]:
+            text = str(event.data)
+        body = text.encode()
         if self.fault:
             body = faults.half(body)
-        await self.send(head(200, "application/json", self.headers))
+        headers = [*self.headers, *self.encoding]
+        await self.send(head(200, "application/json", headers))
         await self.send_data(body)
         await self.end()
 
     async def stream(self) -> None:
         """Answer event by event, until a fault ends it."""
-        headers = [*self.headers, ("Cache-Control", "no-cache")]
+        headers = [*self.headers, *self.encoding, ("Cache-Control", "no-cache")]
         await self.send(head(200, "text/event-stream; charset=utf-8", headers))
+        odd = self.odd_events()
         sent = 0
         for event in self.format.stream(self.answer):
-            if self.fault and self.is_due_before(event):
-                await self.break_off(event, sent)
-                break
+            if self.is_due_before(event):
+                for odd_event in odd:
+                    await self.send_event(self.framed(odd_event))
+                odd = []  # They come once.
+                if self.fault:
+                    await self.break_off(event, sent)
+                    break
             if event.token:
                 await self.make()
             if event.data is not None:
                 await self.send_event(self.framed(event))
                 sent += 1
         await self.flush()
-        if self.fault == "stall":
-            await faults.stall()
         await self.end()
 
     def is_due_before(self, event: Event) -> bool:
@@ -135,6 +152,14 @@ class Play:
         made = self.request.tokens_made
         at_last = made == len(self.answer.tokens)
         return made == self.scenario.after and (event.token or at_last)
+
+    def odd_events(self) -> list[Event]:
+        """Give the events of the scenario that no model makes."""
+        texts = list(self.scenario.raw)
+        if self.scenario.nested:
+            texts.append("[" * self.scenario.nested + "]" * self.scenario.nested)
+        delta = self.format.delta
+        return [Event(text, delta and faults.name_of(text, delta)) for text in texts]
 
     async def break_off(self, event: Event, sent: int) -> None:
         """Send what the fault says in place of an event, after so many events."""
@@ -170,7 +195,9 @@ class Play:
             self.waiting.clear()
 
     async def send_data(self, data: bytes) -> None:
-        """Send a part of the body, cut into chunks as the scenario says."""
+        """Send a part of the body, packed and cut into chunks as the scenario says."""
+        if self.fault == "gzip-bomb":
+            data = self.gzip.part(data)
         for piece in faults.cut(data, self.scenario.cut):
             await self.send(h11.Data(data=piece))
 
@@ -181,10 +208,24 @@ class Play:
 
     async def end(self) -> None:
         """End the response, properly or not."""
-        if self.fault == "reset":
-            await self.send(Reset())
-        else:
-            await self.send(h11.EndOfMessage())
+        match self.fault:
+            case "stall":
+                await faults.stall()
+            case "reset":
+                await self.send(Reset())
+                return
+            case "endless-line":
+                await self.send_line(faults.endless_line())
+            case "gzip-bomb":
+                await self.send_line(faults.long_line(self.scenario.unpacks_to))
+                await self.send(h11.Data(data=self.gzip.end()))
+        await self.send(h11.EndOfMessage())
+
+    async def send_line(self, parts: Iterable[bytes]) -> None:
+        """Send parts as fast as they are read; others have a turn after each."""
+        for data in parts:
+            await self.send_data(data)
+            await asyncio.sleep(0)
 
     async def send(self, step: Step) -> None:
         """Send one step of the response, after a pause if it is to drip."""

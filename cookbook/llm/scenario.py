@@ -22,7 +22,17 @@ Count = Annotated[int, Field(ge=0)]
 Times = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Status = Annotated[int, Field(ge=400, le=599)]
-Fault = Literal["error", "stall", "truncate", "half-event", "reset"]
+Fault = Literal[
+    "error",
+    "stall",
+    "truncate",
+    "half-event",
+    "reset",
+    "no-head",
+    "endless-line",
+    "gzip-bomb",
+]
+ENDLESS = {"stall", "no-head", "endless-line"}  # the faults that only the client ends
 
 
 class Tool(BaseModel, extra="forbid", strict=True):
@@ -59,6 +69,9 @@ class Scenario(BaseModel, extra="forbid", strict=True):
     fails: Count = 0
     fault: Fault | None = None
     after: Count = 0
+    unpacks_to: Count = 200_000_000
+    raw: list[str] = []
+    nested: Count = 0
     line_end: Literal["lf", "crlf"] = "lf"
     cut: Literal["", "byte", "character", "cr"] = ""
     join: Times = 1
@@ -118,7 +131,7 @@ def ending(status: int | None, fault: str | None) -> str:
     """Say how an answer ends if its client stays as long as it can."""
     if status:
         return f"refused with status {status}"
-    if fault == "stall":
+    if fault in ENDLESS:
         return LEFT
     if fault:
         return f"broken off: {fault}"

@@ -115,7 +115,8 @@ class Format(NamedTuple):
     `stream` gives the events of an answer, `whole` the body of one that is not
     streamed. `error` gives the body of a response with this status and message, and
     `failure` the events of an error after so many events of a stream. `asked` reads a
-    request, and `request_id` is the header that names it.
+    request, and `request_id` is the header that names it. `delta` is the name of an
+    event with text, "" if events have no names.
     """
 
     stream: Callable[[Answer], Iterator[Event]]
@@ -124,6 +125,7 @@ class Format(NamedTuple):
     failure: Callable[[Answer, int], list[Event]]
     asked: type[Asked]
     request_id: str
+    delta: str
 
 
 def dumps(data: object) -> str:

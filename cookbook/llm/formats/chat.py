@@ -201,4 +201,12 @@ def failure(_answer: Answer, _sent: int) -> list[Event]:
     return [Event(error(500, BROKE_OFF))]
 
 
-FORMAT = Format(stream, whole, error, failure, AskedChat, request_id="x-request-id")
+FORMAT = Format(
+    stream,
+    whole,
+    error,
+    failure,
+    AskedChat,
+    request_id="x-request-id",
+    delta="",
+)

@@ -180,4 +180,12 @@ def failure(_answer: Answer, _sent: int) -> list[Event]:
     return [Event(error(529, "Overloaded"), "error")]
 
 
-FORMAT = Format(stream, whole, error, failure, AskedMessage, request_id="request-id")
+FORMAT = Format(
+    stream,
+    whole,
+    error,
+    failure,
+    AskedMessage,
+    request_id="request-id",
+    delta="content_block_delta",
+)

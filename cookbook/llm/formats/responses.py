@@ -259,5 +259,11 @@ def failure(answer: Answer, sent: int) -> list[Event]:
 
 
 FORMAT = Format(
-    stream, whole, chat.error, failure, AskedResponse, request_id="x-request-id"
+    stream,
+    whole,
+    chat.error,
+    failure,
+    AskedResponse,
+    request_id="x-request-id",
+    delta="response.output_text.delta",
 )
