@@ -12,7 +12,7 @@ from markdown.extensions.toc import slugify, unique
 
 from cookbook import catalog
 from cookbook.catalog import ROOT, THEMES
-from cookbook.llm.scripted import in_markdown, load
+from cookbook.llm.scenario import in_markdown, load
 
 SYMPTOM = re.compile(r"^## (.+)$", re.MULTILINE)
 INCLUDED = re.compile(r'--8<-- "recipes/pitfalls/(\w+)/\w+\.py')

@@ -21,6 +21,7 @@ from anthropic.types import MessageParam, ThinkingBlock, ToolUseBlock
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
+from cookbook.llm import record as kept_record
 from cookbook.llm import scripted
 from cookbook.llm.scripted import Provider, Request
 from tests.kit import servers
@@ -980,7 +981,7 @@ async def test_a_key_is_noticed_but_kept_nowhere(
 def test_a_wait_that_is_in_vain_says_what_came_instead(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scripted, "WAIT", 0.01)
+    monkeypatch.setattr(kept_record, "WAIT", 0.01)
     with pytest.raises(TimeoutError, match=r"request 1 to be over.* came: \[\]"):
         provider.wait(1)
 

@@ -27,7 +27,9 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.types import Message, Receive
 
 from cookbook import catalog
-from cookbook.llm import scripted, wire
+from cookbook.llm import scripted
+from cookbook.llm.formats import answer as script
+from cookbook.llm.formats import chat
 from recipes import llm_openai
 from recipes.llm_openai import Done, Failed, Start, Token
 from tests.kit import sse
@@ -261,11 +263,11 @@ def test_an_error_after_the_reason_is_a_failure_too(fake: "Fake") -> None:
 # One good answer: a role, two tokens, a reason, the usage.
 CHUNKS: list[dict[str, Any]] = [
     event.data
-    for event in wire.chat_stream(
-        wire.Answer(
+    for event in chat.stream(
+        script.Answer(
             1,
             "ok",
-            [wire.Token("text", "Tea"), wire.Token("refusal", " is")],
+            [script.Token("text", "Tea"), script.Token("refusal", " is")],
             usage=True,
         )
     )

@@ -20,12 +20,22 @@ from openai.types.responses import (
 from openai.types.shared import ErrorObject
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from cookbook.llm import scripted, wire
+from cookbook.llm import scripted
+from cookbook.llm.formats import (
+    FORMATS,
+    anthropic_models,
+    chat,
+    messages,
+    openai_models,
+)
+from cookbook.llm.formats.answer import Answer
 from tests.kit import sse
 
-CHAT, RESPONSES, MESSAGES = wire.FORMATS
+CHAT, RESPONSES, MESSAGES = FORMATS
 SCENARIOS = scripted.load()
-HEALTHY = [n for n, s in SCENARIOS.items() if not s.status and not s.fault]
+HEALTHY = [
+    n for n, s in SCENARIOS.items() if not s.status and not s.fault and not s.raw
+]
 ASK: dict[str, Any] = {
     CHAT: {"messages": [{"role": "user", "content": "Why is tea hot?"}]},
     RESPONSES: {"input": "Why is tea hot?"},
@@ -99,7 +109,7 @@ def text_of(place: str, event: Any) -> str:  # noqa: ANN401 - of any format
     return getattr(event.delta, "text", "")
 
 
-@pytest.mark.parametrize("place", wire.FORMATS)
+@pytest.mark.parametrize("place", FORMATS)
 @pytest.mark.parametrize("name", HEALTHY)
 def test_every_event_of_a_stream_is_what_the_sdk_expects(
     provider: scripted.Provider, name: str, place: str
@@ -124,7 +134,7 @@ def test_every_event_of_a_stream_is_what_the_sdk_expects(
     assert text == "".join(token.text for token in said if token.kind == "text")
 
 
-@pytest.mark.parametrize("place", wire.FORMATS)
+@pytest.mark.parametrize("place", FORMATS)
 @pytest.mark.parametrize("name", HEALTHY)
 def test_an_answer_in_one_piece_is_what_the_sdk_expects(
     provider: scripted.Provider, name: str, place: str
@@ -133,11 +143,11 @@ def test_an_answer_in_one_piece_is_what_the_sdk_expects(
     strictly(WHOLE[place], post(provider, place, name).decode())
 
 
-@pytest.mark.parametrize("place", wire.FORMATS)
+@pytest.mark.parametrize("place", FORMATS)
 def test_an_answer_cut_short_is_what_the_sdk_expects(
     provider: scripted.Provider, place: str
 ) -> None:
-    limit = wire.FORMATS[place].asked.model_fields["limit"].alias or "max_tokens"
+    limit = FORMATS[place].asked.model_fields["limit"].alias or "max_tokens"
     body = post(provider, place, "tool-arguments", **{limit: 6})
     strictly(WHOLE[place], body.decode())
 
@@ -152,7 +162,7 @@ def test_errors_in_mid_stream_are_what_the_sdks_expect(
                 [post(provider, place, "overloaded-midstream", stream=True)]
             ).events
         ]
-        for place in wire.FORMATS
+        for place in FORMATS
     }
     strictly(ErrorObject, json.dumps(json.loads(last[CHAT][-1])["error"]))
     strictly(ResponseErrorEvent, last[RESPONSES][-2])
@@ -162,14 +172,14 @@ def test_errors_in_mid_stream_are_what_the_sdks_expect(
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 529])
 def test_bodies_of_refusals_are_what_the_sdks_expect(status: int) -> None:
-    strictly(ErrorObject, json.dumps(wire.openai_error(status, "No.")["error"]))
-    strictly(ErrorResponse, json.dumps(wire.anthropic_error(status, "No.")))
+    strictly(ErrorObject, json.dumps(chat.error(status, "No.")["error"]))
+    strictly(ErrorResponse, json.dumps(messages.error(status, "No.")))
 
 
 def test_the_list_of_models_is_what_each_sdk_expects() -> None:
-    for model in wire.models(["ok"], anthropic=False)["data"]:
+    for model in openai_models(["ok"])["data"]:
         strictly(openai.types.Model, json.dumps(model))
-    for model in wire.models(["ok"], anthropic=True)["data"]:
+    for model in anthropic_models(["ok"])["data"]:
         strictly(anthropic.types.ModelInfo, json.dumps(model))
 
 
@@ -182,7 +192,7 @@ def test_numbers_of_responses_events_have_no_gap(provider: scripted.Provider) ->
 
 
 def test_a_field_that_an_sdk_does_not_know_is_noticed() -> None:
-    chunk = next(wire.chat_stream(wire.Answer(1, "ok", []))).data
+    chunk = next(chat.stream(Answer(1, "ok", []))).data
     assert isinstance(chunk, dict)
     chunk["choices"][0]["delta"]["contents"] = ""
     with pytest.raises(AssertionError, match=r"\.choices\[\]\.delta\.contents"):
@@ -190,7 +200,7 @@ def test_a_field_that_an_sdk_does_not_know_is_noticed() -> None:
 
 
 def test_a_field_that_an_sdk_misses_is_noticed() -> None:
-    chunk = next(wire.chat_stream(wire.Answer(1, "ok", []))).data
+    chunk = next(chat.stream(Answer(1, "ok", []))).data
     assert isinstance(chunk, dict)
     del chunk["created"]
     with pytest.raises(ValidationError, match="created"):
