@@ -24,7 +24,9 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.types import Message, Receive
 
 from cookbook import catalog
-from cookbook.llm import scripted, wire
+from cookbook.llm import scripted
+from cookbook.llm.formats import answer as script
+from cookbook.llm.formats import messages
 from recipes import llm_anthropic, llm_openai
 from recipes.llm_anthropic import Done, Failed, Start, Thinking, Token, Tool, Usage
 from tests.kit import sse
@@ -247,7 +249,7 @@ def test_what_the_model_thinks_is_kept_apart_from_its_answer(play: Play) -> None
     names = [event.event for event in events(run)]
     assert names == ["start", *["thinking"] * 6, *["token"] * 4, "done"]
     # The signature of the thoughts is for the provider.
-    assert wire.SIGNATURE not in run.body.decode()
+    assert messages.SIGNATURE not in run.body.decode()
 
 
 def test_a_tool_is_one_event_whose_arguments_are_whole(play: Play) -> None:
@@ -305,7 +307,7 @@ def test_a_failure_in_mid_stream_is_not_tried_again(
 
 
 def test_an_error_after_the_reason_is_a_failure_too(fake: "Fake") -> None:
-    fake.body = framed(*CHUNKS[:-1], wire.anthropic_error(500, "x"))
+    fake.body = framed(*CHUNKS[:-1], messages.error(500, "x"))
     name, data = last(drive(llm_anthropic.app, ASK))
     assert (name, Failed.model_validate(data).retryable) == ("failed", True)
 
@@ -314,14 +316,14 @@ def test_an_error_after_the_reason_is_a_failure_too(fake: "Fake") -> None:
 
 # One good answer: a thought, a token and a tool.
 TOKENS = [
-    wire.Token("thinking", "Hm"),
-    wire.Token("text", "Tea"),
-    wire.Token("tool", '{"id": '),
-    wire.Token("tool", "42}"),
+    script.Token("thinking", "Hm"),
+    script.Token("text", "Tea"),
+    script.Token("tool", '{"id": '),
+    script.Token("tool", "42}"),
 ]
 CHUNKS: list[dict[str, Any]] = [
     event.data
-    for event in wire.messages_stream(wire.Answer(1, "ok", TOKENS, ["get_order"]))
+    for event in messages.stream(script.Answer(1, "ok", TOKENS, ["get_order"]))
     if isinstance(event.data, dict)
 ]
 CANARY = "canary-0815"

@@ -29,7 +29,7 @@ from starlette.types import Message, Receive
 from cookbook import catalog
 from cookbook.llm import scripted
 from cookbook.llm.formats import answer as script
-from cookbook.llm.formats import chat
+from cookbook.llm.formats import chat, responses
 from recipes import llm_openai
 from recipes.llm_openai import Done, Failed, Start, Token
 from tests.kit import sse
@@ -646,8 +646,8 @@ def test_an_answer_that_met_its_limit_is_done_and_says_so() -> None:
 
 RESPONSE: list[dict[str, Any]] = [
     event.data
-    for event in wire.responses_stream(
-        wire.Answer(1, "ok", [wire.Token("text", "Tea"), wire.Token("refusal", " is")])
+    for event in responses.stream(
+        script.Answer(1, "ok", [script.Token("text", "Tea"), script.Token("refusal", " is")])
     )
     if isinstance(event.data, dict)
 ]
