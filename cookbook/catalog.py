@@ -68,6 +68,7 @@ class Recipe:
     tries: tuple[str, ...]  # one curl command a request
     needs: frozenset[str] = frozenset()  # keys of `NEEDS`
     application: bool = False  # a whole application, which may be longer
+    packages: frozenset[str] = frozenset()  # names of those that it declares
     problem: str | None = None  # why it cannot be read, in one line
     root: Path = ROOT
 
@@ -162,6 +163,8 @@ def read(source: Path) -> Recipe:
     """
     summary, fields = described(source, "Run it", "Try it")
     own = own_metadata(source)
+    declared = (metadata(source) or {}).get("dependencies", [])
+    packages = [re.split(r"[^\w.-]", package)[0] for package in declared]
     return Recipe(
         slug=source.stem,
         summary=summary,
@@ -169,6 +172,7 @@ def read(source: Path) -> Recipe:
         tries=fields["Try it"],
         needs=frozenset(own.get("needs", [])),
         application=bool(own.get("application")),
+        packages=frozenset(packages),
         root=source.parents[1],
     )
 

@@ -59,8 +59,11 @@ def provider_for(recipes: list[Recipe]) -> Iterator[Callable[[], None]]:
     The block gets a function that waits for the provider and says who it is.
     """
     with contextlib.ExitStack() as stack:
-        needed = any("model" in recipe.needs for recipe in recipes)
-        promise = stack.enter_context(provider.starting()) if needed else None
+        asking = [recipe for recipe in recipes if "model" in recipe.needs]
+        used = {package for recipe in asking for package in recipe.packages}
+        libraries = [library for library in provider.YOURS if library in used]
+        starting = provider.starting(libraries or tuple(provider.YOURS))
+        promise = stack.enter_context(starting) if asking else None
 
         def ready() -> None:
             if promise:

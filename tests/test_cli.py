@@ -44,7 +44,7 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 @contextmanager
-def no_provider() -> Iterator[Future[provider.Provider]]:
+def no_provider(_: object) -> Iterator[Future[provider.Provider]]:
     """Promise a provider that is there already."""
     promise: Future[provider.Provider] = Future()
     promise.set_result(provider.Provider("yours", "Somebody answers."))

@@ -30,7 +30,8 @@ CANARY = "sk-canary-4711"
 URL = "http://127.0.0.1:9"  # the discard port: nobody answers
 REASON = "The local model needs xllamacpp: pip install -e '.[llm]'."
 NAMES = ["OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"]
-NAMES += ["OPENAI_MODEL"]
+NAMES += ["OPENAI_MODEL", "ANTHROPIC_MODEL"]
+VARIABLES = [name for names in provider.YOURS.values() for name in names]
 TEA = Recipe(
     slug="llm_tea",
     summary="Ask for tea.",
@@ -46,7 +47,7 @@ runner = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"})
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the keys and proxies of whoever runs the tests."""
-    for name in (*provider.YOURS, *provider.ANTHROPIC, "no_proxy", "NO_PROXY"):
+    for name in (*VARIABLES, "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -124,20 +125,27 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, st
 
 
 def exports(url: str, model: str) -> list[str]:
-    values = [f"{url}/v1", "not-needed", url, "not-needed", model]
+    values = [f"{url}/v1", "not-needed", url, "not-needed", model, model]
     return [f"  export {n}={v}" for n, v in zip(NAMES, values, strict=True)]
 
 
 # Whom `choose` chooses
 
 
-@pytest.mark.parametrize("name", provider.YOURS)
+def library_of(name: str) -> str:
+    return name.partition("_")[0].lower()
+
+
+@pytest.mark.parametrize("name", VARIABLES)
 def test_a_variable_of_your_own_is_respected_and_never_shown(
     name: str, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, CANARY)
     before = dict(os.environ)
-    with provider.running() as who:
+    with (
+        provider.started([library_of(name)]) as who,
+        provider.visible(who),
+    ):
         assert who.description == f"Your own provider answers: {name} is set."
         assert (who.kind, who.url, who.model, who.env) == ("yours", None, None, {})
         assert CANARY not in repr(who)
@@ -145,37 +153,69 @@ def test_a_variable_of_your_own_is_respected_and_never_shown(
     assert model.ports == []
 
 
-@pytest.mark.usefixtures("model")
-@pytest.mark.parametrize("name", provider.ANTHROPIC)
-def test_a_variable_for_anthropic_does_not_keep_the_recipes_from_a_model(
-    name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failure", ["", "is missing", "does not start"])
+@pytest.mark.parametrize("name", VARIABLES)
+def test_for_the_library_without_a_provider_of_your_own_one_of_ours_answers(
+    name: str, failure: str, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    yours = library_of(name)
+    (ours,) = provider.YOURS.keys() - {yours}
     monkeypatch.setenv(name, CANARY)
+    if failure == "is missing":
+        model.missing = REASON
+    elif failure:
+        model.error = "The local model ended with code -4: it said nothing"
     with provider.running() as who:
-        assert who.kind == "local"
-        assert os.environ["OPENAI_BASE_URL"] == who.env["OPENAI_BASE_URL"]
-        # What is set for Anthropic's library goes on meaning what it meant.
-        ours = {n for n in provider.ANTHROPIC if os.environ.get(n)}
-        assert (ours, os.environ[name]) == ({name}, CANARY)
+        assert who.kind == ("scripted" if failure else "local")
+        # What is set for your library goes on meaning what it meant.
+        named = {n for n in NAMES + VARIABLES if os.environ.get(n)}
+        assert {n for n in named if library_of(n) == yours} == {name}
+        assert os.environ[name] == CANARY
+        assert os.environ[f"{ours.upper()}_API_KEY"] == "not-needed"
+        assert (who.url or "?") in os.environ[f"{ours.upper()}_BASE_URL"]
+        sentence = provider.LOCAL
+        if failure:
+            sentence = f"{provider.SCRIPTED} {model.missing or model.error}"
+        assert who.description == (
+            f"With {provider.NAMES[yours]}'s library, your own provider answers: "
+            f"{name} is set. With {provider.NAMES[ours]}'s library, "
+            f"{sentence[0].lower()}{sentence[1:]}"
+        )
+        assert CANARY not in repr(who)
 
 
-def test_all_that_is_set_is_named() -> None:
-    choice = provider.choose(dict.fromkeys(provider.YOURS, CANARY))
+def test_all_that_is_set_is_named(model: Model) -> None:
+    choice = provider.choose(dict.fromkeys(VARIABLES, CANARY))
+    assert choice.kind == "yours"
     assert choice.description == (
-        "Your own provider answers: OPENAI_API_KEY and OPENAI_BASE_URL are set."
+        f"Your own provider answers: {' and '.join(VARIABLES)} are set."
     )
+    assert model.ports == []
+
+
+def test_what_a_transcript_sets_wins_over_keys_of_your_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, CANARY)
+    known = provider.Provider("scripted", "", env=local.environment(URL))
+    with provider.visible(known):
+        found = {n: os.environ[n] for n in NAMES[:4]}
+    assert found == local.environment(URL)
 
 
 def test_an_empty_variable_counts_as_none(model: Model) -> None:
-    assert provider.choose(dict.fromkeys(provider.YOURS, "")).kind == "local"
+    assert provider.choose(dict.fromkeys(VARIABLES, "")).kind == "local"
     assert model.ports == []
 
 
 def test_without_a_key_the_local_model_is_chosen_if_it_can_run(model: Model) -> None:
-    assert provider.choose({}) == provider.Choice("local", provider.LOCAL)
+    choice = provider.choose({})
+    assert (choice.kind, choice.description) == ("local", provider.LOCAL)
     model.missing = REASON
-    scripts = provider.Choice("scripted", f"{provider.SCRIPTED} {REASON}")
-    assert provider.choose({}) == scripts
+    choice = provider.choose({})
+    scripts = f"{provider.SCRIPTED} {REASON}"
+    assert (choice.kind, choice.description) == ("scripted", scripts)
 
 
 # What `running` does to the environment
@@ -217,7 +257,7 @@ def test_the_scripted_provider_takes_the_place_of_a_model_that(
         assert who.kind == "scripted"
         assert who.description == f"{provider.SCRIPTED} {model.missing or model.error}"
         assert os.environ["OPENAI_BASE_URL"] == f"{who.url}/v1"
-        assert who.env.keys() == set(NAMES[:-1])
+        assert who.env.keys() == set(NAMES[:4])
 
 
 # cookbook llm
@@ -241,7 +281,7 @@ def test_llm_says_what_is_served_where_and_how_to_use_it(model: Model) -> None:
 def test_llm_minds_no_key_of_yours_and_shows_none(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (*provider.YOURS, *provider.ANTHROPIC):
+    for name in VARIABLES:
         monkeypatch.setenv(name, CANARY)
     result = runner.invoke(cli.app, ["llm", "--port", str(free_port())])
     assert (result.exit_code, len(model.ports)) == (0, 1)
@@ -442,18 +482,23 @@ def test_the_model_is_started_for_a_recipe_that_needs_it(
 
 
 @COMMANDS
+@pytest.mark.parametrize("library", provider.YOURS)
 def test_your_own_key_is_used_and_never_printed(
     command: list[str],
+    library: str,
     model: Model,
     served: list[dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    name = f"{library.upper()}_API_KEY"
+    monkeypatch.setenv(name, CANARY)
+    tea = replace(TEA, packages=frozenset({library, "fastapi"}))
+    monkeypatch.setattr(catalog, "recipes", lambda: [tea])
     result = runner.invoke(cli.app, [*command, "--port", str(free_port())])
     assert result.exit_code == 0, result.output
-    assert "Your own provider answers: OPENAI_API_KEY is set.\n" in result.stdout
+    assert f"Your own provider answers: {name} is set.\n" in result.stdout
     assert CANARY not in result.output
-    assert [env["OPENAI_API_KEY"] for env in served] == [CANARY]
+    assert [env[name] for env in served] == [CANARY]
     assert model.ports == []
 
 
@@ -520,13 +565,15 @@ def test_the_page_is_told_who_answers_and_no_secret(
                 "model": local.MODEL,
             },
         }
-    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, CANARY)
+    own = "Your own provider answers: OPENAI_API_KEY and ANTHROPIC_API_KEY are set."
     with provider.running():
         assert index_of_what_lives(tmp_path) == {
             "recipes": {},
             "provider": {
                 "kind": "yours",
-                "description": "Your own provider answers: OPENAI_API_KEY is set.",
+                "description": own,
                 "model": None,
             },
         }

@@ -67,7 +67,8 @@ def environment(url: str, model: str | None = None) -> dict[str, str]:
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_API_KEY": "not-needed",
     }
-    return variables | ({"OPENAI_MODEL": model} if model else {})
+    names = {"OPENAI_MODEL": model, "ANTHROPIC_MODEL": model} if model else {}
+    return variables | names
 
 
 def weights() -> Path | None:

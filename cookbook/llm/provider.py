@@ -4,12 +4,13 @@
         print(who.description)
         client = AsyncOpenAI()  # finds it in the environment
 
-Your own provider answers if the environment names one. Else it is the small model on
-this machine, and where that cannot run, the scripted provider.
+Recipes ask through OpenAI's library or Anthropic's. For each of the two your own
+provider answers if the environment names one. Else it is the small model on this
+machine, and where that cannot run, the scripted provider.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,10 +20,13 @@ from cookbook.llm import local
 
 Kind = Literal["yours", "local", "scripted"]
 
-# The recipes ask through OpenAI's SDK; either makes it talk to whom you have chosen.
-YOURS = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
-# If one of these is set, all of them stay as they are.
-ANTHROPIC = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
+# Each of its variables makes a library talk to whom you have chosen. If one is set, all
+# that begin with the library's name stay as they are.
+YOURS = {
+    "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"),
+}
+NAMES = {"openai": "OpenAI", "anthropic": "Anthropic"}
 LOCAL = "A small model on this machine answers: real tokens, little knowledge."
 SCRIPTED = "The scripted provider answers, always in the same words."
 
@@ -40,10 +44,16 @@ class Provider:
 
 @dataclass(frozen=True)
 class Choice:
-    """Who is to answer, and a sentence that says so."""
+    """Who is to answer for which library, and a sentence that says so.
+
+    `yours` holds the variables that are set, by library; `others` are the libraries for
+    which one of ours answers.
+    """
 
     kind: Kind
     description: str
+    yours: Mapping[str, list[str]] = field(default_factory=dict)
+    others: Collection[str] = ()
 
 
 _current: list[Provider] = []
@@ -54,63 +64,96 @@ def current() -> Provider | None:
     return _current[-1] if _current else None
 
 
-def choose(env: Mapping[str, str]) -> Choice:
-    """Choose by the environment; an empty variable counts as none.
+def choose(env: Mapping[str, str], libraries: Collection[str] = tuple(YOURS)) -> Choice:
+    """Choose by the environment for some libraries; an empty variable counts as none.
 
     The sentence names variables, never their values: one of them is a secret.
     """
-    if yours := [name for name in YOURS if env.get(name)]:
-        verb = "are" if len(yours) > 1 else "is"
-        names = " and ".join(yours)
-        return Choice("yours", f"Your own provider answers: {names} {verb} set.")
-    if reason := local.available():
-        return Choice("scripted", f"{SCRIPTED} {reason}")
-    return Choice("local", LOCAL)
+    set_ = {one: [name for name in YOURS[one] if env.get(name)] for one in libraries}
+    yours = {library: names for library, names in set_.items() if names}
+    others = [library for library in set_ if library not in yours]
+    if not others:
+        return Choice("yours", description(yours, others, ""), yours)
+    reason = local.available()
+    ours = f"{SCRIPTED} {reason}" if reason else LOCAL
+    kind: Kind = "scripted" if reason else "local"
+    return Choice(kind, description(yours, others, ours), yours, others)
+
+
+def description(
+    yours: Mapping[str, list[str]], others: Collection[str], ours: str
+) -> str:
+    """Say who answers; `ours` is the sentence for the libraries in `others`."""
+    if not yours:
+        return ours
+    names = [name for names in yours.values() for name in names]
+    verb = "are" if len(names) > 1 else "is"
+    own = f"your own provider answers: {' and '.join(names)} {verb} set."
+    if not others:
+        return capital(own)
+    (with_yours,), (with_ours,) = yours, others
+    return (
+        f"With {NAMES[with_yours]}'s library, {own} "
+        f"With {NAMES[with_ours]}'s library, {ours[0].lower()}{ours[1:]}"
+    )
+
+
+def capital(sentence: str) -> str:
+    """Begin a sentence with a capital letter, and leave the others as they are."""
+    return sentence[0].upper() + sentence[1:]
 
 
 @contextmanager
-def started() -> Iterator[Provider]:
+def started(libraries: Collection[str] = tuple(YOURS)) -> Iterator[Provider]:
     """Start whom `choose` names until the block ends; the environment stays as it is.
 
     A local model that does not start is no error: the scripted provider takes its
     place, and its description says why.
     """
     with ExitStack() as stack:
-        yield _start(choose(os.environ), stack)
+        yield _start(choose(os.environ, libraries), stack)
 
 
 def _start(choice: Choice, stack: ExitStack) -> Provider:
     if choice.kind == "yours":
         return Provider("yours", choice.description)
-    description = choice.description
+    said = choice.description
     if choice.kind == "local":
         try:
             model = stack.enter_context(local.running())
         except (OSError, RuntimeError) as error:
-            description = f"{SCRIPTED} {error}"
+            said = description(choice.yours, choice.others, f"{SCRIPTED} {error}")
         else:
-            return Provider("local", description, model.model, model.url, model.env)
+            env = _without(choice.yours, model.env)
+            return Provider("local", said, model.model, model.url, env)
     # Imported here, since most often it is not needed.
     from cookbook.llm import scripted
 
     script = stack.enter_context(scripted.running())
-    return Provider("scripted", description, "scripted", script.url, script.env)
+    env = _without(choice.yours, script.env)
+    return Provider("scripted", said, "scripted", script.url, env)
+
+
+def _without(yours: Collection[str], env: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what would change the variables of a library that has its own."""
+    prefixes = tuple(library.upper() for library in yours)
+    return {name: env[name] for name in env if not name.startswith(prefixes)}
 
 
 @contextmanager
-def starting() -> Iterator[Future[Provider]]:
+def starting(
+    libraries: Collection[str] = tuple(YOURS),
+) -> Iterator[Future[Provider]]:
     """Start it beside other work: what the block gets is a promise of `started`."""
     # The pool is left first, and waits: the stack then ends all that was started.
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
-        yield pool.submit(stack.enter_context, started())
+        yield pool.submit(stack.enter_context, started(libraries))
 
 
 @contextmanager
 def visible(who: Provider) -> Iterator[Provider]:
     """Let this process's SDK clients find a provider until the block ends."""
     added = dict(who.env)
-    if any(os.environ.get(name) for name in ANTHROPIC):
-        added = {name: added[name] for name in added if name not in ANTHROPIC}
     if who.url:
         # A proxy that the environment asks for must not be asked for this machine.
         known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anthropic
 import openai
 import psutil
 import pytest
@@ -20,7 +21,7 @@ from fastapi.testclient import TestClient
 
 from cookbook.catalog import ROOT
 from cookbook.llm import local, provider, scripted
-from recipes import llm_chat, llm_openai
+from recipes import llm_anthropic, llm_chat, llm_openai
 from tests.kit import servers
 from tests.kit.servers import Server, free_port, need
 from tests.llm.processes import until
@@ -121,7 +122,8 @@ def test_the_record_shows_what_the_page_did(script: Server) -> None:
     assert '"finish_reason":"' not in truncated
     assert "[DONE]" not in truncated
     # … and through one, which gets its variables in its own terminal …
-    exports = [line for line in COMMANDS if line.startswith("export ")][:-1]
+    own = {line for line in COMMANDS if "your-own-key" in line}
+    exports = [x for x in COMMANDS if x.startswith("export ") and x not in own]
     env = {name: value for line in exports for name, value in exported(line, script)}
     assert env["OPENAI_MODEL"] == "truncated"
     app = command("uvicorn ").removeprefix("uvicorn ")
@@ -204,8 +206,13 @@ def test_a_field_that_is_wrong_names_the_scenario_and_the_field(tmp_path: Path) 
 
 def test_the_variables_that_the_page_names_are_those_that_choose() -> None:
     section = PAGE.split("## Use your own provider")[1].split("Set one")[0]
-    assert re.findall("`([A-Z_]+)`", section) == list(provider.YOURS)
-    assert "export OPENAI_API_KEY=sk-your-own-key" in COMMANDS
+    names = [name for names in provider.YOURS.values() for name in names]
+    assert re.findall("`([A-Z_]+)`", section) == names
+    own = [line for line in COMMANDS if "your-own-key" in line]
+    assert own == [
+        "export OPENAI_API_KEY=sk-your-own-key",
+        "export ANTHROPIC_API_KEY=sk-ant-your-own-key",
+    ]
 
 
 def test_what_the_page_unsets_is_all_that_the_command_exports() -> None:
@@ -222,9 +229,24 @@ def test_the_library_wants_a_key_and_the_recipes_do_without(
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     with pytest.raises(openai.OpenAIError):
         openai.AsyncOpenAI()
-    for app in (llm_openai.app, llm_chat.app):
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    for app in (llm_openai.app, llm_chat.app, llm_anthropic.app):
         with TestClient(app) as client:
             assert client.app_state["client"].api_key == "none"
+
+
+def test_anthropics_library_raises_an_error_when_it_asks_without_a_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    # It would also look for a profile of whoever runs the tests.
+    monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(tmp_path))
+    with pytest.raises(TypeError, match="authentication"):
+        anthropic.Anthropic().messages.create(model="ok", max_tokens=1, messages=[])
 
 
 def test_the_small_model_says_and_costs_what_the_page_prints() -> None:

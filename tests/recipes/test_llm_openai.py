@@ -647,7 +647,9 @@ def test_an_answer_that_met_its_limit_is_done_and_says_so() -> None:
 RESPONSE: list[dict[str, Any]] = [
     event.data
     for event in responses.stream(
-        script.Answer(1, "ok", [script.Token("text", "Tea"), script.Token("refusal", " is")])
+        script.Answer(
+            1, "ok", [script.Token("text", "Tea"), script.Token("refusal", " is")]
+        )
     )
     if isinstance(event.data, dict)
 ]
