@@ -244,7 +244,8 @@ def test_anthropics_library_raises_an_error_when_it_asks_without_a_key(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
     # It would also look for a profile of whoever runs the tests.
-    monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(tmp_path))
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
     with pytest.raises(TypeError, match="authentication"):
         anthropic.Anthropic().messages.create(model="ok", max_tokens=1, messages=[])
 
