@@ -65,7 +65,7 @@ class Token(BaseModel):
 
 
 class Tool(BaseModel):
-    """A tool that the model wants to use, with all its arguments."""
+    """A tool that the model asks for; use it when the answer is done."""
 
     id: Text
     name: Text
@@ -85,7 +85,7 @@ class Done(BaseModel):
     """The last event of an answer that is complete."""
 
     finish_reason: Text
-    usage: Usage | None
+    usage: Usage
 
 
 class Failed(BaseModel):
@@ -106,7 +106,7 @@ Event = Start | Thinking | Token | Tool | Done | Failed
 GET_ORDER: ToolParam = {
     "name": "get_order",
     "description": "Look up an order of the shop by its number.",
-    "input_schema": {"type": "object", "properties": {"id": {"type": "integer"}}},
+    "input_schema": {"type": "object", "properties": {"order_id": {"type": "integer"}}},
 }
 
 
@@ -245,8 +245,9 @@ async def answer(chunks: Chunks) -> AsyncIterator[Event]:
                 counts |= chunk.usage.to_dict(exclude_none=True, warnings=False)
                 reason = chunk.delta.stop_reason or reason
         if reason == "tool_use":
-            for call in calls.values():
-                yield whole(call)
+            tools = [whole(call) for call in calls.values()]
+            for tool in tools:
+                yield tool
         if reason:
             yield Done(finish_reason=REASONS.get(reason, reason), usage=bill(counts))
         else:  # A stream that was cut ends as a complete one does: without an error.
@@ -261,9 +262,8 @@ async def answer(chunks: Chunks) -> AsyncIterator[Event]:
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Keep one client, with its connections, as long as the application runs."""
     key = None if has_key() else "none"  # The SDK insists on one, and finds yours.
-    async with anthropic.AsyncAnthropic(
-        api_key=key, timeout=SILENCE, max_retries=0
-    ) as sdk:
+    sdk = anthropic.AsyncAnthropic(api_key=key, timeout=SILENCE, max_retries=0)
+    async with sdk:
         yield {"client": sdk}
 
 

@@ -237,7 +237,8 @@ async def answer_in_events(events: Events) -> AsyncIterator[Event]:
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Keep one client, with its connections, as long as the application runs."""
     key = os.environ.get("OPENAI_API_KEY") or "none"  # The SDK insists on one.
-    async with openai.AsyncOpenAI(api_key=key, timeout=SILENCE, max_retries=0) as sdk:
+    sdk = openai.AsyncOpenAI(api_key=key, timeout=SILENCE, max_retries=0)
+    async with sdk:
         yield {"client": sdk}
 
 

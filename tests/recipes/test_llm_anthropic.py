@@ -653,6 +653,14 @@ def test_arguments_that_are_no_whole_object_are_failed(
     assert CANARY not in run.body.decode() + caplog.text
 
 
+def test_no_tool_is_told_if_the_arguments_of_another_one_are_broken(fake: Fake) -> None:
+    other = replaced(CHUNKS[TOOL_AT], ("index",), 7)
+    shard = replaced(CHUNKS[place("input_json_delta")], ("index",), 7)
+    fake.body = framed(*CHUNKS[:END_AT], other, shard, CHUNKS[END_AT])
+    run = drive(llm_anthropic.app, ASK)
+    assert (check(run), said_as(run, "tool")) == ("failed", [])
+
+
 def test_a_call_that_the_limit_has_cut_is_not_told(fake: Fake) -> None:
     fake.body = with_shards('{"id": 4', reason="max_tokens")
     run = drive(llm_anthropic.app, ASK)
@@ -685,7 +693,7 @@ def test_the_reasons_are_those_that_the_sdk_knows() -> None:
     assert set(REASONS) == set(get_args(StopReason))
 
 
-def counted(fake: Fake, first: dict[str, Any], then: dict[str, Any]) -> Usage | None:
+def counted(fake: Fake, first: dict[str, Any], then: dict[str, Any]) -> Usage:
     """Give the bill for what the first and the last chunk say."""
     start = replaced(CHUNKS[0], ("message", "usage"), first)
     end = replaced(CHUNKS[END_AT], ("usage",), then)
