@@ -285,3 +285,8 @@ def test_a_recipe_imports_nothing_of_the_kitchen(path: Path) -> None:
     assert not tops & {"cookbook", "tests", "benchmarks", ""}
     # A pitfall may take the rest of its application from the recipe that does it right.
     assert "recipes" not in tops or path.parents[1].name == "pitfalls"
+
+
+def test_a_recipe_names_the_packages_that_it_declares() -> None:
+    packages = catalog.find("llm_anthropic").packages
+    assert packages == {"anthropic", "anyio", "fastapi", "httpx2", "uvicorn"}

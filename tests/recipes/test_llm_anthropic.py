@@ -1,7 +1,9 @@
 """docs/recipes/llm_anthropic.md: every claim the page makes, proved on the recipe."""
 
+import ast
 import asyncio
 import copy
+import difflib
 import json
 import logging
 import warnings
@@ -1075,6 +1077,47 @@ def test_one_client_keeps_its_connection_for_the_next_answer(
     assert len(provider.requests()) == 3
     connects = [m for m in caplog.messages if m.startswith("connect_tcp.complete")]
     assert len(connects) == 1
+
+
+# The sibling
+
+VENDORS = {"OpenAI": "Anthropic", "openai": "anthropic", "OPENAI": "ANTHROPIC"}
+
+
+def definitions(slug: str) -> dict[str, list[str]]:
+    """Give the lines of code of each definition, in their order, by its name."""
+    text = (catalog.ROOT / f"recipes/{slug}.py").read_text("utf-8")
+    for theirs, ours in VENDORS.items():
+        text = text.replace(theirs, ours)
+    found = {}
+    for node in ast.parse(text).body:
+        for named in ast.walk(node):
+            name = getattr(named, "name", None) or getattr(named, "id", None)
+            if name:
+                source = ast.get_source_segment(text, node) or ""
+                found[name] = [line for line in source.splitlines() if line.strip()]
+                break
+    return found
+
+
+def test_the_two_siblings_have_the_same_steps_in_the_same_order() -> None:
+    here, there = definitions("llm_anthropic"), definitions("llm_openai")
+    steps = ["Start", "Token", "Done", "Failed", "ask", "client_leaves", "open_chunks"]
+    steps += ["bill", "failed", "answer", "lifespan", "app", "EVENTS", "stream_answer"]
+    assert [name for name in here if name in steps] == steps
+    steps.remove("bill")  # Only the Responses API has other names for the counts.
+    assert [name for name in there if name in steps] == steps
+
+
+def test_what_the_siblings_share_is_almost_the_same_in_both() -> None:
+    here, there = definitions("llm_anthropic"), definitions("llm_openai")
+    apart = {"ask", "answer", "bill", "REASONS"}  # These speak the provider's language.
+    shared = [name for name in here if name in there and name not in apart]
+    lines = [line for name in shared for line in here[name]]
+    also = [line for name in shared for line in there[name]]
+    matcher = difflib.SequenceMatcher(None, lines, also, autojunk=False)
+    assert len(lines) > 70
+    assert matcher.ratio() > 0.8
 
 
 # What a generator of clients can know
