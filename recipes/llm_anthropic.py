@@ -38,7 +38,6 @@ LENGTH = 2048  # tokens of an answer, with its thoughts; Anthropic wants a limit
 
 # With a limit Pydantic also refuses half a surrogate pair, which UTF-8 cannot hold.
 Text = Annotated[str, Field(max_length=1_000_000)]
-Shards = Annotated[str, Field(max_length=100_000)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Prompt = Annotated[str, Query(min_length=1, max_length=2000)]
 Chunks = anthropic.AsyncStream[RawMessageStreamEvent]
@@ -85,7 +84,7 @@ class Done(BaseModel):
     """The last event of an answer that is complete."""
 
     finish_reason: Text
-    usage: Usage
+    usage: Usage | None
 
 
 class Failed(BaseModel):
@@ -178,7 +177,6 @@ REASONS = {
 }
 # In the middle of an answer the SDK leaves the errors of the network as they are.
 LOST = (anthropic.APIError, httpx2.TransportError)
-OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
 class Call(BaseModel, validate_assignment=True):
@@ -186,17 +184,19 @@ class Call(BaseModel, validate_assignment=True):
 
     id: Text
     name: Text
-    shards: Shards = ""
+    shards: Annotated[str, Field(max_length=100_000)] = ""
 
 
 def whole(call: Call) -> Tool:
     """Parse the arguments, now that all shards are here; no shard at all means `{}`."""
-    arguments = OBJECT.validate_json(call.shards or "{}")
+    arguments = TypeAdapter(dict[str, JsonValue]).validate_json(call.shards or "{}")
     return Tool(id=call.id, name=call.name, arguments=arguments)
 
 
-def bill(counts: dict[str, Any]) -> Usage:
+def bill(counts: dict[str, Any]) -> Usage | None:
     """Count as OpenAI does: for Anthropic, tokens of its cache are no input tokens."""
+    if "input_tokens" not in counts:
+        return None
     read = counts.get("cache_read_input_tokens", 0)
     written = counts.get("cache_creation_input_tokens", 0)
     prompt = counts["input_tokens"] + read + written

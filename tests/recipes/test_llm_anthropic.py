@@ -366,11 +366,13 @@ class Fake:
         self.error: Exception | None = None
         self.asked = 0
         self.key = ""
+        self.question: dict[str, Any] = {}
 
     async def respond(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
         self.asked += 1
         self.key = request.headers["authorization"]
+        self.question = json.loads(request.content)
         return httpx2.Response(self.status, headers=self.headers, content=self.pieces())
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -695,7 +697,7 @@ def test_the_reasons_are_those_that_the_sdk_knows() -> None:
     assert set(REASONS) == set(get_args(StopReason))
 
 
-def counted(fake: Fake, first: dict[str, Any], then: dict[str, Any]) -> Usage:
+def counted(fake: Fake, first: dict[str, Any], then: dict[str, Any]) -> Usage | None:
     """Give the bill for what the first and the last chunk say."""
     start = replaced(CHUNKS[0], ("message", "usage"), first)
     end = replaced(CHUNKS[END_AT], ("usage",), then)
@@ -730,6 +732,30 @@ def test_the_last_count_holds_and_a_null_says_nothing(fake: Fake) -> None:
         total_tokens=52,
         prompt_tokens_details={"cached_tokens": 5, "cache_write_tokens": 0},
     )
+
+
+def test_an_answer_without_its_first_event_is_complete_and_has_no_bill(
+    fake: Fake,
+) -> None:
+    # The small model leaves it out if its first token is a part of a character.
+    fake.body = framed(*CHUNKS[1:])
+    run = drive(llm_anthropic.app, ASK)
+    assert (check(run), texts(run)) == ("done", ["Tea"])
+    assert Done.model_validate(last(run)[1]).usage is None
+
+
+def test_it_asks_for_summarized_thoughts_one_tool_and_a_limit(fake: Fake) -> None:
+    drive(llm_anthropic.app, ASK)
+    tool = fake.question.pop("tools")[0]
+    assert tool["name"] == "get_order"
+    assert tool["input_schema"]["properties"] == {"order_id": {"type": "integer"}}
+    assert fake.question == {
+        "model": llm_anthropic.DEFAULT_MODEL,
+        "messages": [{"role": "user", "content": "Why is tea hot"}],
+        "max_tokens": 2048,
+        "thinking": {"type": "adaptive", "display": "summarized"},
+        "stream": True,
+    }
 
 
 def test_events_and_blocks_that_nobody_knows_are_left_out(fake: Fake) -> None:

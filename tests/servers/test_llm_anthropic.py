@@ -412,7 +412,7 @@ def predicted(model: local.Local) -> int:
 def test_a_real_model_streams_and_says_what_it_used(
     real: Server, model: local.Local
 ) -> None:
-    text, events = ask(real, "/answer?prompt=Say+hello.")
+    text, events = ask(real, "/answer?prompt=Why+is+tea+hot")
     start, *pieces, done = events
     assert json.loads(start.data)["model"] == model.model
     assert text
@@ -421,6 +421,14 @@ def test_a_real_model_streams_and_says_what_it_used(
     usage = json.loads(done.data)["usage"]
     assert usage["completion_tokens"] >= len(pieces)
     assert usage["prompt_tokens"] > 0
+
+
+def test_a_real_model_that_begins_with_emoji_is_no_failure(real: Server) -> None:
+    # It leaves out its first event if its first token is a part of a character.
+    path = "/answer?prompt=Answer+with+emoji+only:+%F0%9F%98%89"
+    with raw_get(real.port, path) as answer:
+        names = [event(answer)[0] for _ in range(3)]
+    assert set(names) <= {"start", "token", "done"}
 
 
 def test_a_real_model_stops_when_the_client_leaves(
