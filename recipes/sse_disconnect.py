@@ -69,7 +69,7 @@ async def new_orders(visit: Visit) -> AsyncGenerator[str, None]:
             await asyncio.sleep(PAUSE)
     except asyncio.CancelledError:
         visit.signs.append("cancelled at an await")
-        raise  # Who swallows it is cancelled again and again.
+        raise  # Whoever swallows it is cancelled again and again.
     except GeneratorExit:
         visit.signs.append("closed at a yield")
         raise
