@@ -104,7 +104,7 @@ class TextStream(StreamingResponse):
     media_type = "text/plain"
 
 
-@app.get("/answer")
+@app.get("/answer", response_class=TextStream)
 async def answer(chunks: Annotated[Chunks, Depends(open_chunks)]) -> TextStream:
     """Send each token as it comes, and nothing else."""
     return TextStream(tokens(chunks), headers=HEADERS)
