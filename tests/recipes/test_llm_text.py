@@ -195,8 +195,10 @@ def test_the_reader_sees_what_the_table_says(
     row: list[str], play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, model, status, seen, error, events = row
-    for recipe in (llm_text, llm_openai):
-        monkeypatch.setattr(recipe, "SILENCE", 0.1)
+    if model.startswith(("stall", "no-head")):
+        # The provider's head, where one comes, has this time too.
+        for recipe in (llm_text, llm_openai):
+            monkeypatch.setattr(recipe, "SILENCE", 0.5)
     run = play(model)
     assert str(run.status) == status
     complete = "".join(said(model)).encode()
