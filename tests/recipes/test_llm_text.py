@@ -333,7 +333,7 @@ def test_a_provider_that_is_not_there_is_a_502(
 def test_a_provider_that_sends_no_head_is_a_502_after_the_silence(
     play: Play, provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llm_text, "SILENCE", 0.1)
+    monkeypatch.setattr(llm_text, "SILENCE", 0.5)
     assert play("no-head").status == 502
     assert provider.wait(1).hung_up_after == 0
 
@@ -528,7 +528,7 @@ def test_a_client_that_leaves_is_no_error(
 def test_a_client_that_leaves_before_the_providers_head_is_not_noticed(
     provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llm_text, "SILENCE", 0.3)
+    monkeypatch.setattr(llm_text, "SILENCE", 1.0)
     monkeypatch.setenv("OPENAI_MODEL", "no-head")
     ended: list[str | None] = []
 
