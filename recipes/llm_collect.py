@@ -33,7 +33,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import openai
 import sqlalchemy as sql
 import uvicorn
-from anyio import BrokenResourceError, CancelScope, fail_after
+from anyio import BrokenResourceError, CancelScope
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, TypeAdapter
@@ -98,7 +98,7 @@ class Answer(BaseModel, validate_assignment=True):
 
 # --8<-- [end:answer]
 # --8<-- [start:store]
-PATIENCE = 10.0  # seconds that the database may take
+PATIENCE = 10.0  # seconds that a client waits for the database
 ids = sql.Column("id", sql.Text, primary_key=True)
 kept = sql.Column("answer", sql.JSON, nullable=False)
 table = sql.Table("answers", sql.MetaData(), ids, kept)
@@ -117,9 +117,8 @@ class Store(NamedTuple):
             answer.usage.cost = prices.cost(answer.usage)
         row = {"id": answer.id, "answer": answer.model_dump(mode="json")}
         try:
-            with fail_after(PATIENCE):
-                async with self.engine.begin() as connection:
-                    await connection.execute(sql.insert(table), row)
+            async with self.engine.begin() as connection:
+                await connection.execute(sql.insert(table), row)
             return True
         except Exception as error:  # Its text may repeat the answer's.
             log.error("%s is not stored: %s %r", answer.id, type(error), answer.usage)
@@ -129,10 +128,12 @@ class Store(NamedTuple):
         """Write an answer once, whoever wants it kept; tell whether it is stored."""
         if answer._writing is None:
             answer._writing = create_task(self.write(answer))
-        # The task goes on if this is cancelled; the shield waits for it all the same.
+        # The task goes on, whoever gives up waiting; the shield lets no one give up.
         with CancelScope(shield=True):
-            await wait([answer._writing])
-        return answer._writing.result()
+            await wait([answer._writing], timeout=PATIENCE)
+        if not answer._writing.done():
+            log.error("%s is not stored after %s seconds", answer.id, PATIENCE)
+        return answer._writing.done() and answer._writing.result()
 
 
 # --8<-- [end:store]
@@ -283,9 +284,8 @@ async def stream_answer(events: Opened) -> AsyncIterator[ServerSentEvent]:
 async def past(request: Request, limit: Limit = 10, before: Id = "g") -> list[Answer]:
     """List answers, the newest first; `before` is the id of the last one you have."""
     query = sql.select(kept).where(ids < before).order_by(ids.desc()).limit(limit)
-    with fail_after(PATIENCE):
-        async with request.state.store.engine.connect() as connection:
-            return list(await connection.scalars(query))
+    async with request.state.store.engine.connect() as connection:
+        return list(await connection.scalars(query))
 
 
 # --8<-- [end:routes]
