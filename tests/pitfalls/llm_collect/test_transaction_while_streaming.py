@@ -44,10 +44,10 @@ def second(app: FastAPI) -> int:
 
 
 def test_wrong_the_second_answer_finds_the_database_locked(
-    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert second(wrong.app) == 500
-    assert "database is locked" in caplog.text
+    assert "database is locked" in capsys.readouterr().err
 
 
 def test_nobody_notices_as_long_as_one_comes_after_the_other() -> None:
