@@ -261,8 +261,8 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
             await connection.run_sync(table.create, checkfirst=True)
         async with openai.AsyncOpenAI(api_key=key, timeout=SILENCE, max_retries=0) as c:
             yield {"client": c, "store": store}
-        # A server that stops breaks off what still runs, and here it waits for it.
-        await gather(*[store.keep(answer) for answer in store.open.values()])
+            # A server that stops breaks off what still runs. It is kept first.
+            await gather(*[store.keep(answer) for answer in store.open.values()])
     finally:
         await engine.dispose()
 
