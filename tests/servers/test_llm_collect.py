@@ -313,3 +313,20 @@ def test_break_it_without_the_clean_up_the_row_of_who_left_is_missing(
 
 
 CHANGE = ("        await store.keep(answer)\n", "        pass\n")
+
+
+# The bill in SQL
+
+
+def test_postgresql_adds_up_what_each_model_has_cost(
+    real_postgres: Postgres, provider: scripted.Provider
+) -> None:
+    """It runs behind the others, and takes only the rows of a model of its own."""
+    env = {**provider.env, "DATABASE_URL": real_postgres.url, "OPENAI_MODEL": "usage"}
+    prices = '{"usage": {"input": "0.10", "output": "0.40"}}'
+    with uvicorn(APP, env={**env, "LLM_PRICES": prices}) as server:
+        for _ in range(3):
+            httpx2.get(f"{server.url}/answer?prompt=x", timeout=30)
+    query = (servers.ROOT / "docs/clients/llm_collect_costs.sql").read_text("utf-8")
+    found = real_postgres.run(query).splitlines()
+    assert "usage|3|0.000606" in found
