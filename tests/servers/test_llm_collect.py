@@ -1,5 +1,6 @@
 """docs/recipes/llm_collect.md: its claims about real servers and databases."""
 
+import asyncio
 import json
 import signal
 import sqlite3
@@ -7,13 +8,16 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from cookbook.llm import scripted
+from recipes import llm_collect
 from tests.kit import clients, servers, sse
 from tests.kit.changed import changed
 from tests.kit.postgres import Postgres, postgres
@@ -259,6 +263,34 @@ def test_a_database_that_is_down_costs_no_answer_and_comes_back(
             assert "Tea" not in server.output()
 
 
+def test_a_table_that_is_locked_is_waited_for_and_the_row_comes_later(
+    real_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def within() -> None:
+        async with llm_collect.lifespan(llm_collect.app) as state:
+            store: llm_collect.Store = state["store"]
+            other = create_async_engine(real_postgres.url)
+            async with other.begin() as connection:
+                await connection.exec_driver_sql("LOCK TABLE answers")
+                assert await store.keep(answer) is False
+            monkeypatch.setattr(llm_collect, "PATIENCE", servers.WAIT)
+            assert await store.keep(answer) is True
+            await other.dispose()
+
+    monkeypatch.setenv("DATABASE_URL", real_postgres.url)
+    monkeypatch.setattr(llm_collect, "PATIENCE", 0.2)
+    answer = llm_collect.Answer(
+        id="0" * 24,
+        asked_at=datetime.now(UTC),
+        model="late",
+        prompt="x",
+        usage=llm_collect.Usage(prompt_tokens=1),
+    )
+    asyncio.run(within())
+    kept = "SELECT count(*) FROM answers WHERE answer ->> 'model' = 'late'"
+    assert real_postgres.run(kept) == "1"
+
+
 # Clients
 
 
@@ -299,6 +331,9 @@ def test_break_it_without_the_clean_up_the_row_of_who_left_is_missing(
     lite: str, provider: scripted.Provider, tmp_path: Path
 ) -> None:
     folder = changed(tmp_path, "llm_collect", *CHANGE)
+    page = (servers.ROOT / "docs/recipes/llm_collect.md").read_text("utf-8")
+    told = page.partition('"Break it"')[2].partition("## In production")[0]
+    assert "curl -N --max-time 1 'http://127.0.0.1:8000/answer?prompt=Tell" in told
     env = {**provider.env, "DATABASE_URL": lite, "OPENAI_MODEL": "long"}
     counts = []
     with scripted.running() as slow:
@@ -321,7 +356,6 @@ CHANGE = ("        await store.keep(answer)\n", "        pass\n")
 def test_postgresql_adds_up_what_each_model_has_cost(
     real_postgres: Postgres, provider: scripted.Provider
 ) -> None:
-    """It runs behind the others, and takes only the rows of a model of its own."""
     env = {**provider.env, "DATABASE_URL": real_postgres.url, "OPENAI_MODEL": "usage"}
     prices = '{"usage": {"input": "0.10", "output": "0.40"}}'
     with uvicorn(APP, env={**env, "LLM_PRICES": prices}) as server:
