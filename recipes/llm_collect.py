@@ -52,7 +52,7 @@ Price = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=6)]
 Words = Annotated[str, AfterValidator(lambda text: text.replace("\0", "\ufffd"))]
 
 
-class Usage(BaseModel):
+class Usage(BaseModel, validate_assignment=True):
     """How many tokens an answer took, and what they cost."""
 
     prompt_tokens: Count

@@ -883,6 +883,14 @@ def test_a_count_in_every_chunk_is_taken_as_it_stands(fake: Fake, file: Path) ->
     }
 
 
+def test_a_count_at_the_limit_does_not_spoil_the_list(fake: Fake, file: Path) -> None:
+    most = {"prompt_tokens": 10**12, "completion_tokens": 10**12}
+    fake.body = framed(*replaced((1, "usage"), most)[:3])
+    assert last(drive(llm_collect.app, ASK))[1]["stored"] is True
+    assert row(file)["usage"]["completion_tokens"] == 10**12
+    assert json.loads(drive(llm_collect.app, "/answers").body) == [row(file)]
+
+
 def test_a_cost_that_the_provider_names_is_not_ours(fake: Fake, file: Path) -> None:
     usage = {"prompt_tokens": 12, "completion_tokens": 2, "cost": "0.5", "x": CANARY}
     fake.body = whole(*replaced((4, "usage"), usage))
@@ -948,7 +956,7 @@ def test_a_page_has_ten_answers_and_never_more_than_twenty(
 ) -> None:
     assert len(client().json()) == 10
     assert len(client(limit=20).json()) == 20
-    assert len(client(limit=1).json()) == 1
+    assert [answer["text"] for answer in client(limit=1).json()] == ["29"]
     for limit in (0, 21, -1, "x", 10**30):
         assert client(limit=limit).status_code == 422
 
