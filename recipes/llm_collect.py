@@ -47,7 +47,6 @@ KEPT = 100_000  # characters that are kept of an answer; all of them are sent
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Price = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=6)]
 
-
 # PostgreSQL cannot read a NUL out of JSON: one would spoil every query of the table.
 Words = Annotated[str, AfterValidator(lambda text: text.replace("\0", "\ufffd"))]
 
@@ -128,7 +127,8 @@ class Store(NamedTuple):
         """Write an answer once, whoever wants it kept; tell whether it is stored."""
         if answer._writing is None:
             answer._writing = create_task(self.write(answer))
-        # The task goes on, whoever gives up waiting; the shield lets no one give up.
+        # The shield keeps a cancellation out. One that no shield keeps out ends this
+        # wait, but not the task; whoever calls next waits for the same task.
         with CancelScope(shield=True):
             await wait([answer._writing], timeout=PATIENCE)
         if not answer._writing.done():
@@ -270,7 +270,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
 app = FastAPI(title="llm_collect", lifespan=lifespan)
 Opened = Annotated[Events, Depends(open_answer)]
 Limit = Annotated[int, Query(ge=1, le=20)]
-Id = Annotated[str, Query(pattern="^[0-9a-f]{24}$")]
+Id = Annotated[str, Query(pattern="^[0-9a-f]{24}$")]  # "g" sorts behind them all
 
 
 @app.get("/answer", response_class=EventSourceResponse)
