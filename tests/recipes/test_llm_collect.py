@@ -17,6 +17,7 @@ from typing import Any, cast
 import httpx2
 import openai
 import pytest
+from anyio import CancelScope
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cookbook.llm import scripted, wire
 from recipes import llm_collect
@@ -386,24 +388,45 @@ def test_a_server_that_gives_the_request_up_leaves_a_row(
     assert provider.wait(1).hung_up_after == 3
 
 
-def test_behind_a_middleware_the_shield_is_what_saves_the_row(
-    provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch, file: Path
+@pytest.mark.parametrize("leaves", [True, False])
+def test_behind_a_middleware_that_cancels_the_shield_lets_the_request_wait_for_its_row(
+    leaves: bool,
+    provider: scripted.Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    file: Path,
+    stores: list[Store],
 ) -> None:
     async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
         return await call_next(request)
 
+    async def with_a_deadline(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_three(message: Message) -> None:
+            await send(message)
+            if b'" is"' in message.get("body", b""):
+                deadline.cancel()
+
+        with CancelScope() as deadline:
+            await llm_collect.app(scope, receive, send_three)
+
     async def slowly(store: Store, answer: Answer) -> bool:
         await asyncio.sleep(0.05)
-        return await original(store, answer)
+        stored = await original(store, answer)
+        note("written")
+        return stored
 
     original = Store.write
     monkeypatch.setattr(Store, "write", slowly)
-    behind = BaseHTTPMiddleware(llm_collect.app, dispatch=pass_on)
     monkeypatch.setenv("OPENAI_MODEL", "gated")
     provider.go(2)
-    drive(behind, ASK, disconnect_at=3)
+    if leaves:
+        behind: ASGIApp = BaseHTTPMiddleware(llm_collect.app, dispatch=pass_on)
+        run = drive(behind, ASK, disconnect_at=3)
+    else:
+        run = drive(with_a_deadline, ASK)
+    assert "written" in run.before("returned")
     assert row(file)["status"] == "cancelled"
     assert provider.wait(1).hung_up_after == 2
+    assert stores[0].open == {}
 
 
 FAILED = [
