@@ -389,7 +389,7 @@ def test_a_server_that_gives_the_request_up_leaves_a_row(
 
 
 @pytest.mark.parametrize("leaves", [True, False])
-def test_behind_a_middleware_that_cancels_the_shield_lets_the_request_wait_for_its_row(
+def test_behind_a_middleware_that_cancels_the_request_waits_for_its_row(
     leaves: bool,
     provider: scripted.Provider,
     monkeypatch: pytest.MonkeyPatch,
@@ -521,6 +521,19 @@ def test_ids_differ_and_sort_by_time(file: Path) -> None:
     assert [found["prompt"] for found in rows(file)] == list("01234")
     suffixes = {found["id"][16:] for found in rows(file)}
     assert len(suffixes) == 5
+
+
+def test_in_a_scope_that_is_cancelled_the_shield_waits_for_the_row(file: Path) -> None:
+    async def within() -> bool:
+        async with llm_collect.lifespan(llm_collect.app) as state:
+            with CancelScope() as scope:
+                scope.cancel()
+                stored: bool = await state["store"].keep(an_answer("0" * 24))
+                return stored
+        return False
+
+    assert asyncio.run(within()) is True
+    assert len(rows(file)) == 1
 
 
 def test_a_second_row_with_the_same_id_is_refused(file: Path) -> None:
