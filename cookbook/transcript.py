@@ -38,6 +38,8 @@ TIME = re.compile(r"^\d+\.\d{3} s", re.MULTILINE)
 FEED = re.compile(r"(?<=^  id: )[0-9a-f]{16}(?=-\d+$)", re.MULTILINE)
 WAITS = re.compile(r"(?<=bytes\n  retry: )\d{4}$", re.MULTILINE)
 REFERENCE = re.compile(r'(?<="reference":")[0-9a-f]{16}')  # of a failure in the log
+KEPT = re.compile(r'(?<="id":")[0-9a-f]{24}(?=")')  # of an answer that is stored
+ASKED = re.compile(r'(?<="asked_at":")[^"]+')
 
 
 def file_of(recipe: Recipe) -> Path:
@@ -47,7 +49,7 @@ def file_of(recipe: Recipe) -> Path:
 
 def without_times(transcript: str) -> str:
     """Give all of a transcript that has to be the same in every recording."""
-    for varying in (TIME, FEED, WAITS, REFERENCE):
+    for varying in (TIME, FEED, WAITS, REFERENCE, KEPT, ASKED):
         transcript = varying.sub("-", transcript)
     return transcript
 

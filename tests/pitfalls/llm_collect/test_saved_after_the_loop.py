@@ -1,0 +1,53 @@
+"""docs/pitfalls/tokens.md: an answer is missing when its reader has left."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cookbook.llm import scripted
+from recipes import llm_collect
+from recipes.pitfalls.llm_collect import saved_after_the_loop as wrong
+from tests.kit.asgi import drive
+
+ASK = "/answer?prompt=x&model=gated"
+
+
+@pytest.fixture(autouse=True)
+def provider(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[scripted.Provider]:
+    """Let the SDK find a scripted provider, and the recipe a database."""
+    monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path}/a.sqlite")
+    with scripted.running(pace=0) as running:
+        for name, value in {**running.env, "OPENAI_MODEL": "gated"}.items():
+            monkeypatch.setenv(name, value)
+        running.go(3)
+        yield running
+
+
+def kept() -> list[dict[str, object]]:
+    """Give what the recipe has kept."""
+    found: list[dict[str, object]] = json.loads(drive(llm_collect.app, "/answers").body)
+    return found
+
+
+def test_wrong_a_client_that_leaves_takes_the_answer_with_it() -> None:
+    wrong.kept.clear()
+    run = drive(wrong.app, ASK, disconnect_at=2)
+    assert run.body == b"Tea is"
+    assert wrong.kept == []
+
+
+def test_nobody_notices_as_long_as_clients_stay() -> None:
+    wrong.kept.clear()
+    drive(wrong.app, "/answer?prompt=x&model=ok")
+    assert wrong.kept == ["Tea is hot because the water was."]
+    assert json.loads(drive(wrong.app, "/answers").body) == wrong.kept
+
+
+def test_right_the_recipe_keeps_what_there_was() -> None:
+    drive(llm_collect.app, ASK, disconnect_at=3)
+    (answer,) = kept()
+    assert (answer["text"], answer["status"]) == ("Tea is hot", "cancelled")
