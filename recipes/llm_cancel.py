@@ -40,7 +40,7 @@ from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from openai.types import CompletionUsage
+from openai.types import CompletionUsage as Usage
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -74,7 +74,7 @@ class Done(BaseModel, validate_assignment=True):
     """The last event of an answer that is complete."""
 
     finish_reason: Text
-    usage: CompletionUsage | None
+    usage: Usage | None
 
 
 class Failed(BaseModel):
@@ -192,11 +192,11 @@ async def write(client: openai.AsyncOpenAI, prompt: str, it: Generation) -> None
                 async for chunk in chunks:
                     if chunk.usage:
                         fields = chunk.usage.to_dict(warnings=False)
-                        done.usage = CompletionUsage.model_validate(fields)
+                        done.usage = Usage.model_validate(fields, extra="ignore")
                     for choice in chunk.choices:  # The chunk with the usage has none.
-                        if choice.delta.content:
+                        if text := choice.delta.content or choice.delta.refusal:
                             it.tokens += 1
-                            await it.events.put(Token(text=choice.delta.content))
+                            await it.events.put(Token(text=text))
                         done.finish_reason = choice.finish_reason or done.finish_reason
         if it.scope.cancelled_caught:
             last = Cancelled(by=it.by, tokens=it.tokens)
@@ -216,7 +216,7 @@ Seconds = Annotated[float, Query(gt=0, le=TOTAL)]
 Bearer = Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]
 
 
-def key_of(name: Id, bearer: Bearer) -> str:
+async def key_of(name: Id, bearer: Bearer) -> str:
     """Give the key of an id and of who asks; your check of the token goes here.
 
     Nobody can name the key of somebody else, so no secret is compared.
@@ -287,7 +287,7 @@ async def generate(name: Id, it: Begun) -> AsyncIterator[ServerSentEvent]:
 
 @app.post("/generations/{id}/cancel", status_code=202)
 async def cancel(request: Request, key: Key) -> None:
-    """Stop an answer of one's own; 204 says that the provider has been left."""
+    """Stop an answer of one's own: 202, and its last event says when it is done."""
     if not await request.state.table.stop(key):
         raise HTTPException(404, "No generation of yours has this id.")
 
