@@ -252,8 +252,9 @@ async def begin(
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Open the table that REDIS_URL names, and one client of the provider."""
     url = os.environ.get("REDIS_URL")
-    once = Retry(NoBackoff(), 0)  # A stop must not wait for a Redis that is gone.
-    redis = Redis.from_url(url, decode_responses=True, retry=once) if url else None
+    # A second try, at once: a connection may be from before Redis was started anew.
+    again = Retry(NoBackoff(), 1)
+    redis = Redis.from_url(url, decode_responses=True, retry=again) if url else None
     table = Table(redis)
     key = os.environ.get("OPENAI_API_KEY") or "none"  # The SDK insists on one.
     client = openai.AsyncOpenAI(api_key=key, timeout=SILENCE, max_retries=0)

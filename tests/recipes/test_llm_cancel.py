@@ -256,7 +256,7 @@ def test_a_deadline_ends_it_wherever_the_provider_is_silent(
     tokens: int,
 ) -> None:
     monkeypatch.setenv("OPENAI_MODEL", scenario)
-    with generation(port, "tea", query="&seconds=0.5") as stream:
+    with generation(port, "tea", query="&seconds=0.3") as stream:
         begun(stream, provider, go, tokens)
         assert stream.rest() == [("cancelled", {"by": "deadline", "tokens": tokens})]
         assert provider.wait(1).hung_up_after == tokens
@@ -604,7 +604,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.timeout(60)
 @given(
     path=st.sampled_from([path for path in paths(CHUNKS) if len(path) > 1]),
