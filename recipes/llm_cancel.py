@@ -46,6 +46,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from starlette.datastructures import State
 
 DEFAULT_MODEL = "gpt-5.6-luna"  # a small one; OPENAI_MODEL names another
 SILENCE = 30.0  # seconds that the provider may be silent, before and in its answer
@@ -138,10 +139,11 @@ class Table:
 
     async def remove(self, it: Generation) -> None:
         """Take an answer out, also while its request is being cancelled."""
-        del self.running[it.key]
-        if self.redis:
-            with suppress(RedisError), CancelScope(shield=True):
-                await self.redis.delete(NAME + it.key)
+        if self.running.get(it.key) is it:
+            del self.running[it.key]
+            if self.redis:
+                with suppress(RedisError), CancelScope(shield=True):
+                    await self.redis.delete(NAME + it.key)
 
     async def stop(self, key: str) -> bool:
         """Stop an answer, or tell its process to; False if there is none.
@@ -149,8 +151,7 @@ class Table:
         Raises:
             RedisError: nobody knows, or nobody was told.
         """
-        it = self.running.get(key)
-        if it:
+        if it := self.running.get(key):
             it.by = "request"
             it.scope.cancel()  # Whatever it waits for: the provider, or a slow client.
             return True
@@ -161,28 +162,27 @@ class Table:
 
     async def listen(self, redis: Redis) -> None:
         """Hear what this process is told to stop, for as long as it runs."""
-        async with redis:
-            while True:
-                try:
-                    async with redis.pubsub() as told:
-                        await told.subscribe(self.channel)
-                        async for message in told.listen():
-                            if message["data"] in self.running:
-                                await self.stop(message["data"])
-                except RedisError as error:
-                    console.warning("Redis does not answer: %s", error)
-                    await asyncio.sleep(AGAIN)
+        while True:
+            try:
+                async with redis, redis.pubsub() as told:
+                    await told.subscribe(self.channel)
+                    async for message in told.listen():
+                        if message["data"] in self.running:
+                            await self.stop(message["data"])
+            except RedisError as error:
+                console.warning("Redis does not answer: %s", error)
+                await asyncio.sleep(AGAIN)
 
 
 # --8<-- [end:table]
 # --8<-- [start:producer]
-async def write(client: openai.AsyncOpenAI, prompt: str, it: Generation) -> None:
+async def write(state: State, prompt: str, it: Generation) -> None:
     """Ask the provider, hand over the tokens, and leave it before the last event."""
     last: Event = Failed(type="truncated")  # No error says that an answer was cut.
     done = Done(finish_reason="", usage=None)  # It is completed as the chunks come.
     try:
         with it.scope:
-            chunks = await client.chat.completions.create(
+            chunks = await state.client.chat.completions.create(
                 model=os.environ.get("OPENAI_MODEL") or DEFAULT_MODEL,
                 messages=[{"role": "user", "content": prompt}],
                 stream=True,
@@ -205,6 +205,7 @@ async def write(client: openai.AsyncOpenAI, prompt: str, it: Generation) -> None
     except Exception as error:  # The SDK checks nothing: a chunk may hold anything.
         console.error("The answer broke off: %s", type(error))
         last = Failed(type="provider", retryable=isinstance(error, openai.APIError))
+    await state.table.remove(it)
     await it.events.put(last)
 
 
@@ -237,7 +238,7 @@ async def begin(
     it = Generation(key, seconds)
     if not await request.state.table.add(it):
         raise HTTPException(409, "A generation of yours has this id.")
-    task = asyncio.create_task(write(request.state.client, prompt, it))
+    task = asyncio.create_task(write(request.state, prompt, it))
     try:
         yield it
     except* BrokenResourceError:
@@ -286,9 +287,9 @@ async def generate(name: Id, it: Begun) -> AsyncIterator[ServerSentEvent]:
         yield ServerSentEvent(event=NAMES[type(event)], data=event)
 
 
-@app.post("/generations/{id}/cancel", status_code=202)
+@app.post("/generations/{id}/cancel", status_code=204)
 async def cancel(request: Request, key: Key) -> None:
-    """Stop an answer of one's own: 202, and its last event says when it is done."""
+    """Stop an answer of one's own; its last event says when that is done."""
     if not await request.state.table.stop(key):
         raise HTTPException(404, "No generation of yours has this id.")
 

@@ -20,7 +20,7 @@ export async function ask(id, prompt, onText, signal) {
 export async function stop(id) {
   const url = `${RECIPE}/generations/${id}/cancel`;
   const response = await fetch(url, { method: "POST", headers: LOGIN });
-  return response.status === 202;
+  return response.status === 204;
 }
 
 /** Gives each event of the stream; a chunk may end anywhere, even inside a character. */

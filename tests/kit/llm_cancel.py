@@ -2,7 +2,7 @@
 
 with generation(port, "tea") as stream:
     assert stream.next() == ("start", {"id": "tea", "model": "gated"})
-    assert post_cancel(port, "tea") == 202
+    assert post_cancel(port, "tea") == 204
     assert stream.next()[0] == "cancelled"
 """
 

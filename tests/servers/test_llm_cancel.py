@@ -139,7 +139,7 @@ def test_the_provider_is_left_before_it_makes_another_token(
     with generation(holder.port, "tea", query=query) as stream:
         two_tokens(stream, gate)
         if way == "request":
-            assert post_cancel(other.port, "tea") == 202
+            assert post_cancel(other.port, "tea") == 204
         if way == "leaving":
             stream.answer.close()
         if way == "vanishing":
@@ -166,7 +166,7 @@ def test_a_provider_that_writes_on_makes_at_most_two_tokens_more(
         ]
         for stream in streams:
             assert [stream.next()[0] for _ in range(3)] == ["start", "token", "token"]
-        assert post_cancel(other.port, "request") == 202
+        assert post_cancel(other.port, "request") == 204
         streams[1].answer.close()
         for number in (1, 2, 3):
             made = gate.wait(number).hung_up_after
@@ -202,7 +202,7 @@ def test_an_owner_has_an_id_once_in_all_processes(
             assert again.status == 409
         with generation(other.port, "tea", "zoe") as hers:
             assert hers.status == 200
-        assert post_cancel(other.port, "tea") == 202
+        assert post_cancel(other.port, "tea") == 204
     nothing_left(shared, one, other)
 
 
@@ -315,7 +315,7 @@ def test_without_its_redis_a_stream_goes_on_and_stop_says_503(
         # The worker that writes it needs no Redis to stop it.
         gate.go(1)
         assert stream.next() == ("token", {"text": ". "})
-        assert post_cancel(one.port, "tea") == 202
+        assert post_cancel(one.port, "tea") == 204
         assert stream.rest() == [("cancelled", {"by": "request", "tokens": 4})]
         stream.answer.close()
         until(lambda: held(one)["entries"] == 0, "an entry stays")
@@ -323,7 +323,7 @@ def test_without_its_redis_a_stream_goes_on_and_stop_says_503(
             until(lambda: len(channels(second)) == 2, "both listen again")
             with generation(one.port, "tea") as stream:
                 two_tokens(stream, gate)
-                assert post_cancel(other.port, "tea") == 202
+                assert post_cancel(other.port, "tea") == 204
                 assert stream.rest()[-1][0] == "cancelled"
             nothing_left(second, one, other)
         assert "Redis does not answer" in one.output()
@@ -341,7 +341,7 @@ def writing(env: dict[str, str]) -> Iterator[Server]:
 
 @pytest.mark.parametrize(
     ("client", "stopped"),
-    [("llm_cancel.py", "[Stop: 202]"), ("llm_cancel.mjs", "[Stop: true]")],
+    [("llm_cancel.py", "[Stop: 204]"), ("llm_cancel.mjs", "[Stop: true]")],
 )
 def test_a_client_stops_its_answer(
     client: str, stopped: str, writing: Server, gate: scripted.Provider, tmp_path: Path
@@ -386,7 +386,7 @@ def test_break_it_a_flag_alone_stops_nothing(
         generation(server.port, "tea", query="&seconds=1") as stream,
     ):
         assert [stream.next()[0] for _ in range(2)] == ["start", "token"]
-        assert post_cancel(server.port, "tea") == 202
+        assert post_cancel(server.port, "tea") == 204
         assert gate.requests()[0].ended is None
         # Only the deadline ends it.
         assert stream.rest()[-1][0] == "cancelled"

@@ -49,5 +49,5 @@ def test_right_zoe_is_told_what_she_would_be_told_of_no_answer(
             assert post_cancel(port, "tea", "zoe") == 404
             provider.go(1)
             assert stream.next() == ("token", {"text": "Tea"})
-            assert post_cancel(port, "tea", "ada") == 202
+            assert post_cancel(port, "tea", "ada") == 204
             assert stream.rest()[-1][0] == "cancelled"

@@ -45,6 +45,6 @@ def test_right_who_is_stopped_leaves_the_provider(provider: scripted.Provider) -
         with generation(port, "tea") as stream:
             provider.go(3)
             assert [stream.next()[0] for _ in range(4)][-1] == "token"
-            assert post_cancel(port, "tea") == 202
+            assert post_cancel(port, "tea") == 204
             assert stream.rest()[-1][0] == "cancelled"
             assert provider.wait(1).hung_up_after == 3

@@ -69,4 +69,4 @@ def test_right_the_recipe_takes_out_whoever_leaves(
                 provider.go(1)
                 assert [stream.next()[0] for _ in range(2)] == ["start", "token"]
             assert provider.wait(number).hung_up_after == 1
-    assert left == [0, 0]
+    assert set(left) == {0}

@@ -58,6 +58,6 @@ def test_right_the_recipe_cancels_what_it_waits_for(
         assert port
         with generation(port, "tea") as stream:
             assert [stream.next()[0] for _ in range(2)] == ["start", "token"]
-            assert post_cancel(port, "tea") == 202
+            assert post_cancel(port, "tea") == 204
             assert stream.rest() == [("cancelled", {"by": "request", "tokens": 1})]
         assert provider.wait(1).hung_up_after == 1
