@@ -2,7 +2,9 @@
 
 import json
 import re
+import shlex
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +14,7 @@ import httpx2
 import pytest
 import redis as library
 
+from cookbook import catalog
 from cookbook.llm import scripted
 from tests.kit import clients, servers
 from tests.kit.changed import changed
@@ -376,17 +379,43 @@ def test_a_client_tells_an_answer_that_is_complete_and_one_that_is_refused(
 OLD = "it.scope.cancel()  # Whatever it waits for: the provider, or a slow client."
 
 
+PAGE = servers.ROOT / "docs/recipes/llm_cancel.md"
+
+
 def test_break_it_a_flag_alone_stops_nothing(
     tmp_path: Path, gate: scripted.Provider, env: dict[str, str]
 ) -> None:
-    folder = changed(tmp_path, "llm_cancel", OLD, "pass")
+    told = PAGE.read_text("utf-8").partition('!!! example "Break it"')[2]
+    assert "export OPENAI_MODEL=stall-after-first" in told
+    assert "still open" in told
     env = {**env, "OPENAI_MODEL": "stall-after-first"}
-    with (
-        uvicorn("recipes.llm_cancel:app", env=env, cwd=folder) as server,
-        generation(server.port, "tea", query="&seconds=1") as stream,
-    ):
-        assert [stream.next()[0] for _ in range(2)] == ["start", "token"]
-        assert post_cancel(server.port, "tea") == 204
-        assert gate.requests()[0].ended is None
-        # Only the deadline ends it.
-        assert stream.rest()[-1][0] == "cancelled"
+    asked = catalog.read(servers.ROOT / "recipes/llm_cancel.py").tries[:2]
+
+    def see(server: Server) -> tuple[subprocess.Popen[str], str]:
+        """Type both commands; give the first one, and what the second one says."""
+        begin, stop = (
+            shlex.split(line.replace("http://127.0.0.1:8000", server.url))
+            for line in asked
+        )
+        curl = subprocess.Popen(begin, stdout=subprocess.PIPE, text=True)
+        gate.wait(1, lambda request: request.tokens_made == 1)
+        return curl, subprocess.check_output(stop, text=True)
+
+    with uvicorn("recipes.llm_cancel:app", env=env) as server:
+        curl, answer = see(server)
+        assert "204 No Content" in answer
+        out, _ = curl.communicate(timeout=servers.WAIT)
+        assert "event: cancelled" in out
+        assert gate.wait(1).ended == "closed by the client"
+    gate.reset()
+    folder = changed(tmp_path, "llm_cancel", OLD, "pass")
+    with uvicorn("recipes.llm_cancel:app", env=env, cwd=folder) as server:
+        curl, answer = see(server)
+        assert "204 No Content" in answer
+        record = httpx2.get(f"{gate.url}/scripted/record").text.splitlines()
+        assert "still open" in record[-1]
+        curl.send_signal(signal.SIGINT)
+        out, _ = curl.communicate(timeout=servers.WAIT)
+        assert "event: token" in out
+        assert "event: cancelled" not in out
+        assert gate.wait(1).hung_up_after == 1
