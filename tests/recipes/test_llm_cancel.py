@@ -7,16 +7,20 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import anyio
 import httpx2
 import openai
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from cookbook.background import serving
 from cookbook.llm import scripted, wire
@@ -32,7 +36,8 @@ from tests.kit.llm_cancel import (
     refusal,
     reset,
 )
-from tests.kit.servers import POLL, WAIT
+from tests.kit.redis import redis
+from tests.kit.servers import POLL, WAIT, free_port
 
 WORDS = ["Tea", " is", " hot", " because", " the", " water", " was", "."]
 ADA = {"Authorization": "Bearer ada"}
@@ -671,6 +676,104 @@ def test_a_table_without_redis_knows_only_its_own() -> None:
         assert table.running == {}
 
     asyncio.run(main())
+
+
+async def heard_by(clients: int, look: Redis, channel: str) -> None:
+    """Wait until so many hear what is published."""
+    for _ in range(int(WAIT / POLL)):
+        if await look.pubsub_numsub(channel) == [(channel, clients)]:
+            return
+        await asyncio.sleep(POLL)
+    raise AssertionError(f"not {clients} hear {channel}")
+
+
+def test_tables_that_share_a_redis_find_each_others_answers() -> None:
+    async def main(url: str) -> None:
+        async with AsyncExitStack() as stack:
+            clients = [Redis.from_url(url, decode_responses=True) for _ in range(3)]
+            for client in clients:
+                await stack.enter_async_context(client)
+            look = clients[2]
+            one, other = Table(clients[0]), Table(clients[1])
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            hearing = anyio.CancelScope()
+
+            async def listen() -> None:
+                with hearing:
+                    await one.listen(clients[0])
+
+            tasks.start_soon(listen)
+            await heard_by(1, look, one.channel)
+
+            it = Generation("ada:tea", 60)
+            assert await other.stop("ada:tea") is False
+            assert await one.add(it) is True
+            assert await one.add(Generation("ada:tea", 60)) is False
+            assert await other.add(Generation("ada:tea", 60)) is False
+            assert (one.running, other.running) == ({"ada:tea": it}, {})
+            assert await look.keys() == ["llm_cancel:ada:tea"]
+            assert await look.get("llm_cancel:ada:tea") == one.channel
+            assert await look.ttl("llm_cancel:ada:tea") in {129, 130}
+
+            assert await other.stop("ada:tea") is True
+            with it.scope:
+                await asyncio.sleep(WAIT)
+            assert it.scope.cancelled_caught
+            assert it.by == "request"
+
+            await one.remove(it)
+            assert one.running == {}
+            assert await look.keys() == []
+            # Another worker may have an answer of this id by now.
+            assert await other.add(Generation("ada:tea", 60)) is True
+            await one.remove(it)
+            assert await look.keys() == ["llm_cancel:ada:tea"]
+
+            assert await one.add(Generation("ada:pot", 60)) is True
+            hearing.cancel()
+            await heard_by(0, look, one.channel)
+            with pytest.raises(RedisError):
+                await other.stop("ada:pot")
+
+    with redis() as server:
+        asyncio.run(main(server.url))
+
+
+def test_an_entry_is_taken_out_while_its_request_is_being_cancelled() -> None:
+    async def main(url: str) -> None:
+        async with Redis.from_url(url, decode_responses=True) as client:
+            table = Table(client)
+            it = Generation("ada:tea", 60)
+            await table.add(it)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await table.remove(it)
+            assert await client.keys() == []
+
+    with redis() as server:
+        asyncio.run(main(server.url))
+
+
+def test_without_its_redis_an_entry_goes_and_a_table_listens_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llm_cancel, "AGAIN", 0.01)
+
+    async def main(url: str) -> None:
+        client = Redis.from_url(url, retry=Retry(NoBackoff(), 0))
+        table = Table(client)
+        it = Generation("ada:tea", 60)
+        table.running[it.key] = it
+        with anyio.move_on_after(0.2):
+            await table.listen(client)
+        await table.remove(it)
+        assert table.running == {}
+        with pytest.raises(RedisError):
+            await table.stop("ada:tea")
+
+    asyncio.run(main(f"redis://127.0.0.1:{free_port()}/0"))
+    warnings = [r for r in caplog.records if "Redis does not answer" in r.message]
+    assert 2 <= len(warnings) <= 30
 
 
 def test_a_log_line_is_worth_a_failure_alone(
