@@ -496,6 +496,14 @@ def test_without_a_provider_it_says_what_to_do(
     assert "cookbook llm" in answer.json()["detail"]
 
 
+def test_a_provider_of_ones_own_needs_no_key(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with generation(port, "tea") as stream:
+        assert stream.next()[0] == "start"
+
+
 def test_an_id_is_nobodys_after_the_end(port: int, provider: scripted.Provider) -> None:
     provider.go(1000)
     with generation(port, "tea") as stream:
@@ -562,6 +570,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
     monkeypatch.setattr(openai, "AsyncOpenAI", client)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-4711")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.delenv("REDIS_URL", raising=False)
     return transport
 
