@@ -19,6 +19,7 @@ from openai import AsyncOpenAI
 
 app = FastAPI()
 stop = asyncio.Event()
+first = asyncio.Event()  # set when the first token has come
 tasks = set[asyncio.Task[None]]()
 
 
@@ -30,17 +31,20 @@ async def write(prompt: str, model: str) -> None:
             model=model, messages=[{"role": "user", "content": prompt}], stream=True
         ) as chunks,
     ):
-        async for _ in chunks:
+        async for chunk in chunks:
             if stop.is_set():
                 break
+            if chunk.choices[0].delta.content:
+                first.set()
 
 
 @app.post("/answer")
 async def begin(prompt: str, model: str) -> None:
-    """Begin the answer."""
+    """Begin the answer, and return when its first token has come."""
     task = asyncio.create_task(write(prompt, model))
     tasks.add(task)
     task.add_done_callback(tasks.discard)
+    await first.wait()
 
 
 @app.post("/cancel")
