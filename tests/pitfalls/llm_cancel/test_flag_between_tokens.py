@@ -1,5 +1,6 @@
 """docs/pitfalls/tokens.md: the Stop button does nothing while the model is silent."""
 
+import asyncio
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -20,8 +21,9 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[scripted.Provider]:
         for name, value in running.env.items():
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("REDIS_URL", raising=False)
-        wrong.stop.clear()
-        wrong.first.clear()
+        # An event belongs to the event loop in which somebody has waited for it.
+        monkeypatch.setattr(wrong, "stop", asyncio.Event())
+        monkeypatch.setattr(wrong, "first", asyncio.Event())
         yield running
 
 
