@@ -660,6 +660,13 @@ def test_an_error_is_told_in_our_words(
     assert "canary-4711" not in caplog.text
 
 
+@pytest.mark.parametrize(("size", "end"), [(1_000_000, "done"), (1_000_001, "failed")])
+def test_a_token_has_a_limit(fake: Fake, size: int, end: str) -> None:
+    path = (1, "choices", 0, "delta", "content")
+    fake.body = framed(*replaced(path, "x" * size)) + b"data: [DONE]\n\n"
+    assert events(ask())[-1][0] == end
+
+
 def test_fields_that_the_bill_does_not_know_are_dropped(fake: Fake) -> None:
     chunks = copy.deepcopy(CHUNKS)
     chunks[-1]["usage"]["note"] = CANARY
