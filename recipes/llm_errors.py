@@ -248,7 +248,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, list[Ask]]]:
     """Know each provider whose key is in the environment."""
     providers: list[Ask] = []
     plain = {"Accept-Encoding": "identity"}
-    # A redirect is not followed: it would take Anthropic's key along.
+    # A redirect is not followed: it would carry the question to anyone.
     async with openai.DefaultAsyncHttpxClient(
         headers=plain, event_hooks={"response": [guard]}, follow_redirects=False
     ) as http:

@@ -4,7 +4,7 @@ python -m tests.kit.llm_errors     writes docs/learn/llm_errors.txt, a table
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from unittest.mock import patch
 
 import stamina
@@ -33,10 +33,18 @@ def environment(
     return env
 
 
-def asked(env: Mapping[str, str], deadline: float = 5.0) -> Run:
+def asked(
+    env: Mapping[str, str],
+    deadline: float = 5.0,
+    *,
+    stall_at: int | None = None,
+    disconnect_at: int | None = None,
+    cancel_at: int | None = None,
+    leave_after: Callable[[], object] | None = None,
+) -> Run:
     """Ask the recipe once, with other variables and deadlines (seconds), and no pause.
 
-    What it remembers of earlier failures is forgotten.
+    What it remembers of earlier failures is forgotten. The rest is told to `drive`.
     """
     llm_errors.recent.extend([-60.0] * 20)
     with (
@@ -45,7 +53,14 @@ def asked(env: Mapping[str, str], deadline: float = 5.0) -> Run:
         patch.object(llm_errors, "IDLE", deadline),
         stamina.set_testing(True, attempts=3),
     ):
-        return drive(llm_errors.app, ASK)
+        return drive(
+            llm_errors.app,
+            ASK,
+            stall_at=stall_at,
+            disconnect_at=disconnect_at,
+            cancel_at=cancel_at,
+            leave_after=leave_after,
+        )
 
 
 def told(run: Run) -> str:

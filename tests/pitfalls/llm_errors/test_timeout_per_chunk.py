@@ -36,7 +36,7 @@ def test_a_timeout_lets_an_answer_pass_that_takes_longer(
 ) -> None:
     for name, value in provider.env.items():
         monkeypatch.setenv(name, value)
-    made = wrong.AsyncOpenAI
+    made = AsyncOpenAI
     read = list[int]()
     limits = list[float]()
 
