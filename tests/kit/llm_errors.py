@@ -91,7 +91,7 @@ def cell(provider: scripted.Provider, scenario: str, who: str) -> str:
     requests = [r for r in provider.requests() if r.scenario == scenario]
     if len(requests) > 1 and scenario != "ok":
         text += f"; asked {len(requests)} times"
-    return text.removesuffix(", from Anthropic") if len(models) == 1 else text
+    return text.replace(", from Anthropic", "") if len(models) == 1 else text
 
 
 def table() -> str:
