@@ -159,11 +159,11 @@ async def pieces_of(response: aiohttp.ClientResponse, kind: str) -> Pieces:
     rest = b""
     async for chunk in response.content.iter_any():
         rest += chunk
-        if len(rest) > SIZE:
-            raise ValueError("too long")
         if kind == STREAM and b"\n" in chunk:
             whole, end, rest = rest.rpartition(b"\n")
             yield whole + end
+        if len(rest) > SIZE:
+            raise ValueError("too long")
     if kind != STREAM:
         json.loads(rest)
         yield rest
