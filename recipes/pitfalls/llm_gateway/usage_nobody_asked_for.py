@@ -7,7 +7,7 @@
 Run it:   uvicorn recipes.pitfalls.llm_gateway.usage_nobody_asked_for:app
 Try it:   curl -N http://127.0.0.1:8000/v1/chat/completions \
             --json '{"model": "ok", "stream": true, "messages": []}'
-See it:   "choices": []
+See it:   "choices":[]
 """
 
 # --8<-- [start:wrong]
