@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
+import aiohttp
 import httpx2
 import orjson
 import pytest
@@ -553,7 +554,7 @@ def test_of_the_providers_header_fields_none_comes_through(
 
 @pytest.mark.parametrize(
     ("after", "passed"),
-    [("7", "7"), ("soon", None), ("\xb2", None), ("7\xe9", None), ("", None)],
+    [("7", "7"), ("soon", None), ("\xd9\xa7", None), ("7\xe9", None), ("", None)],
 )
 def test_retry_after_comes_through_if_it_is_a_number(
     upstream: Upstream, after: str, passed: str | None
@@ -662,6 +663,29 @@ def test_words_of_the_model_are_never_taken_for_more(
 def test_done_counts_as_the_end_also_without_a_space(upstream: Upstream) -> None:
     upstream.says = response(CHUNK + b"data:[DONE]\n\n")
     assert ask().body == CHUNK + b"data:[DONE]\n\n"
+
+
+def test_without_other_words_the_provider_is_openai_and_the_model_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("OPENAI_BASE_URL", "GATEWAY_MODELS"):
+        monkeypatch.delenv(name)
+    asked: list[Any] = []
+
+    def session(*url: str, **options: object) -> aiohttp.ClientSession:
+        asked.append((*url, options))
+        return original(*url, **cast(dict[str, Any], options))
+
+    original = aiohttp.ClientSession
+    monkeypatch.setattr(aiohttp, "ClientSession", session)
+    listed = json.loads(get("/v1/models", **BEARER).body)["data"]
+    assert [model["id"] for model in listed] == ["small"]
+    url, options = asked[0]
+    assert url == "https://api.openai.com/v1/"
+    timeout = options["timeout"]
+    assert (timeout.total, timeout.sock_connect, timeout.sock_read) == (600, 5, 60)
+    assert options["auto_decompress"] is False
+    assert options["connector"].limit == 0
 
 
 # Usage and limits
