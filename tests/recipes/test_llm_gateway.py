@@ -136,6 +136,7 @@ def test_the_bytes_are_the_providers(
     run = ask(scenario, stream_options=usage)
     assert run.body == wanted
     assert run.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert run.journal[-2:] == ["end", "returned"]
     assert run.headers["cache-control"] == "no-cache"
     assert run.headers["x-accel-buffering"] == "no"
     # A chunk of ours never ends in the middle of a line, or of a character.
