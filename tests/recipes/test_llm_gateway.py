@@ -837,8 +837,10 @@ def events_of(run: Run) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize(
     "scenario",
-    ["ok", "framing", "null-content", "tool-arguments", "refusal", "crlf-split"]
-    + ["utf8-split", "joined-events", "truncated", "half-event"],
+    [
+        *["ok", "framing", "null-content", "tool-arguments", "refusal", "crlf-split"],
+        *["utf8-split", "joined-events", "truncated", "half-event"],
+    ],
 )
 def test_re_framed_events_are_those_of_llm_openai(
     provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch, scenario: str
