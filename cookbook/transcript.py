@@ -37,6 +37,9 @@ TIME = re.compile(r"^\d+\.\d{3} s", re.MULTILINE)
 # What a feed that can be resumed says differently each time it is started.
 FEED = re.compile(r"(?<=^  id: )[0-9a-f]{16}(?=-\d+$)", re.MULTILINE)
 WAITS = re.compile(r"(?<=bytes\n  retry: )\d{4}$", re.MULTILINE)
+# What a provider sends without a pause is passed on in as many chunks as it happens.
+RELAYED = "data: [DONE]"
+CHUNK = re.compile(r"^-, [\d,]+ bytes\n|(?<=^-, end: )[\d,]+ chunks, ", re.MULTILINE)
 REFERENCE = re.compile(r'(?<="reference":")[0-9a-f]{16}')  # of a failure in the log
 KEPT = re.compile(r'(?<="id":")[0-9a-f]{24}(?=")')  # of an answer that is stored
 ASKED = re.compile(r'(?<="asked_at":")[^"]+')
@@ -51,7 +54,11 @@ def without_times(transcript: str) -> str:
     """Give all of a transcript that has to be the same in every recording."""
     for varying in (TIME, FEED, WAITS, REFERENCE, KEPT, ASKED):
         transcript = varying.sub("-", transcript)
-    return transcript
+    sections = transcript.split("--8<-- [start:")
+    for number, text in enumerate(sections):
+        if RELAYED in text:
+            sections[number] = CHUNK.sub("", text)
+    return "--8<-- [start:".join(sections)
 
 
 def section(path: str) -> str:

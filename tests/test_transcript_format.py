@@ -268,6 +268,18 @@ def test_nothing_but_the_times_is_left_out_of_a_comparison() -> None:
     assert without_times(whole) == timeless
 
 
+def test_where_a_provider_is_passed_on_the_chunks_are_left_out_too() -> None:
+    apart = "0.1 s, 5 bytes\n  a\n0.002 s, 12 bytes\n  data: [DONE]\n"
+    together = (
+        "0.001 s, 17 bytes\n  a\n  data: [DONE]\n0.003 s, end: 1 chunks, 17 bytes"
+    )
+    apart = apart.replace("0.1 s", "0.100 s") + "0.004 s, end: 2 chunks, 17 bytes"
+    wanted = "  a\n  data: [DONE]\n-, end: 17 bytes"
+    assert without_times(apart) == without_times(together) == wanted
+    other = "--8<-- [start:x]\n-, 5 bytes\n  a\n"
+    assert without_times(other + "--8<-- [start:y]\n" + apart).startswith(other)
+
+
 @dataclass(frozen=True)
 class Loaded(Recipe):
     """A recipe whose application is there already."""

@@ -1,0 +1,43 @@
+"""docs/pitfalls/tokens.md: IndexError in every client behind my gateway."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from starlette.types import ASGIApp
+
+from cookbook.llm import scripted
+from recipes import llm_gateway
+from recipes.pitfalls.llm_gateway import usage_nobody_asked_for as wrong
+from tests.kit import sse
+from tests.kit.asgi import drive
+
+PATH = "/v1/chat/completions"
+
+
+@pytest.fixture(autouse=True)
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let both find a scripted provider."""
+    with scripted.running(pace=0) as running:
+        for name, value in running.env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("GATEWAY_MODELS", "ok=ok")
+        yield
+
+
+def choices(app: ASGIApp) -> list[int]:
+    """Ask for a stream; tell how many choices each chunk has."""
+    body = json.dumps({"model": "ok", "stream": True, "messages": []}).encode()
+    headers = {"content-type": "application/json", "authorization": "Bearer not-needed"}
+    run = drive(app, PATH, method="POST", headers=headers, body=body)
+    *chunks, done = (event.data for event in sse.parse([run.body]).events)
+    assert done == "[DONE]"
+    return [len(json.loads(chunk)["choices"]) for chunk in chunks]
+
+
+def test_wrong_the_last_chunk_has_no_choice() -> None:
+    assert choices(wrong.app) == [1] * 10 + [0]
+
+
+def test_right_the_recipe_keeps_it_for_itself() -> None:
+    assert choices(llm_gateway.app) == [1] * 10
