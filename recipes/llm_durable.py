@@ -50,10 +50,9 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field, StringConstraints, TypeAdapter
 
 log = logging.getLogger(__name__)
-here: Any = SimpleNamespace(attempts=WeakSet())  # what this process holds as it runs
+here: Any = SimpleNamespace()  # what this process holds as it runs
 
 # --8<-- [start:producer]
-MODEL = "gpt-5.6-luna"  # a small one of OpenAI's, unless OPENAI_MODEL names another
 SILENCE = 30.0  # seconds that the provider may be silent
 LIMIT = 1_000_000  # characters of an answer
 
@@ -67,7 +66,7 @@ async def ask(prompt: str, texts: asyncio.Queue[str]) -> tuple[str, dict[str, An
     size = 0
     try:
         async with await here.client.chat.completions.create(
-            model=os.environ.get("OPENAI_MODEL") or MODEL,
+            model=os.environ.get("OPENAI_MODEL") or "gpt-5.6-luna",  # a small one
             messages=[{"role": "user", "content": prompt}],
             stream=True,
         ) as chunks:
@@ -112,7 +111,7 @@ async def write(prompt: str) -> None:
                 text += texts.get_nowait()
             if text:
                 await tell("token", {"text": text})
-            await asyncio.sleep(BATCH)
+            await asyncio.wait([asking], timeout=BATCH)  # It may be over earlier.
     await tell(*asking.result())
 
 
@@ -154,6 +153,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     }
     async with openai.AsyncOpenAI(api_key=key, timeout=SILENCE, max_retries=0) as sdk:
         here.client = sdk
+        here.attempts = WeakSet[Any]()
         DBOS(config=config)
         DBOS.launch()
         yield

@@ -1,0 +1,183 @@
+"""docs/recipes/llm_durable.md: processes that are killed, stopped, replaced."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.sync_api import Page, expect
+
+from cookbook.llm import scripted
+from tests.kit import clients, servers
+from tests.kit.postgres import Postgres
+from tests.kit.servers import Server, free_port, raw_get
+
+pytestmark = pytest.mark.timeout(servers.START + 60)
+
+APP = "recipes.llm_durable:app"
+COUNT = 40
+WORDS = [f" {number}" for number in range(COUNT)]
+SCRIPT = f"""
+[ok]
+about = "Numbers, so that none can be lost or doubled unseen"
+tokens = {json.dumps(WORDS)}
+pause = 0.03
+
+[slow]
+about = "The same, with time between two"
+tokens = {json.dumps(WORDS[:8])}
+pause = 0.25
+"""
+WHOLE = "".join(WORDS)
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
+    file = tmp_path_factory.mktemp("llm") / "numbers.toml"
+    file.write_text(SCRIPT, "utf-8")
+    with scripted.running(file) as running:
+        yield running
+
+
+@dataclass
+class House:
+    """One process of the recipe, on one port; killed, it can be started again."""
+
+    env: dict[str, str]
+    port: int = field(default_factory=free_port)
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Server:
+        argv = [sys.executable, "-u", "-m", "uvicorn", APP, "--port", str(self.port)]
+        self.server = self.stack.enter_context(
+            servers.serve(argv, self.port, cwd=servers.ROOT, env=self.env, warm=True)
+        )
+        return self.server
+
+    def kill(self) -> None:
+        self.server.signal(signal.SIGKILL)
+        self.server.wait()
+        assert "Traceback" not in self.server.output()
+        self.stack.pop_all().close()
+
+    def __enter__(self) -> "House":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def ask(self, key: str) -> None:
+        response = httpx2.post(
+            f"{self.url}/answers",
+            params={"prompt": "Count"},
+            headers={"Idempotency-Key": key},
+        )
+        assert response.status_code == 202
+
+
+class Reader(threading.Thread):
+    """Reads an answer to its end, as the page says that a client should.
+
+    After a connection that broke it asks the next of its addresses.
+    """
+
+    def __init__(self, key: str, *houses: House) -> None:
+        super().__init__(daemon=True)
+        self.urls = [f"{house.url}/answers/{key}/events" for house in houses]
+        self.text = ""
+        self.tokens = 0  # of the newest attempt
+        self.attempts: list[int] = []
+        self.end = ""
+        self.ids: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        until = time.monotonic() + 40
+        with httpx2.Client(timeout=servers.WAIT) as client:
+            while not self.end and time.monotonic() < until:
+                self.urls.append(self.urls.pop(0))
+                with suppress(httpx2.TransportError):
+                    self.read(client)
+                time.sleep(0.02)
+
+    def read(self, client: httpx2.Client) -> None:
+        headers = {"Last-Event-ID": self.ids[-1]} if self.ids else {}
+        with client.sse(self.urls[0], headers=headers) as events:
+            for event in events:
+                if not event.id:
+                    continue  # `retry:` alone
+                self.ids.append(event.id)
+                data = json.loads(event.data)
+                if event.event == "start":
+                    self.text, self.tokens = "", 0
+                    self.attempts.append(data["attempt"])
+                elif event.event == "token":
+                    self.text += data["text"]
+                    self.tokens += 1
+                else:
+                    self.end = event.event
+                    return
+
+
+def until(condition: "object", what: str = "", limit: float = 10.0) -> None:
+    deadline = time.monotonic() + limit
+    assert callable(condition)
+    while not condition():
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.01)
+
+
+def all_events(house: House, key: str) -> list[tuple[str, dict[str, object]]]:
+    """Read an answer from its beginning."""
+    with (
+        httpx2.Client() as client,
+        client.sse(f"{house.url}/answers/{key}/events") as events,
+    ):
+        return [(e.event, json.loads(e.data)) for e in events if e.data]
+
+
+# Tokens that a reader has seen of the running attempt when the process is killed.
+MOMENTS = [(0, 1, 5), (1, 8, 3), (2, 10, 0), (6, 4, 12)]
+
+
+@pytest.mark.parametrize("moments", MOMENTS, ids=str)
+def test_after_each_kill_three_readers_have_exactly_the_answer(
+    moments: tuple[int, ...],
+    provider: scripted.Provider,
+    tmp_path: Path,
+    page: Page,
+    page_errors: list[str],
+) -> None:
+    env = provider.env | {"DATABASE_URL": f"sqlite:///{tmp_path}/answers.sqlite"}
+    with House(env) as house:
+        house.ask("count")
+        page.goto(f"{house.url}/#count")
+        readers = [Reader("count", house), Reader("count", house)]
+        for attempt, tokens in enumerate(moments, 1):
+            first = readers[attempt % 2]
+            until(
+                lambda: first.attempts[-1:] == [attempt] and first.tokens >= tokens,
+                f"{tokens} tokens of attempt {attempt}: {first.attempts}",
+            )
+            house.kill()
+            house.start()
+        for reader in readers:
+            reader.join(15)
+            assert (reader.text, reader.end) == (WHOLE, "done")
+            assert len(set(reader.ids)) == len(reader.ids)
+        expect(page.get_by_role("status")).to_have_text("Complete: stop.")
+        assert page.locator("#answer").text_content() == WHOLE
+        page_errors.clear()  # Chromium reports each connection that was refused.
