@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -96,6 +96,12 @@ class Target:
         return self.measured >= self.goal
 
 
+def median_of(times: Iterable[float | None]) -> float | None:
+    """Give the median of the times that were taken; None if there are none."""
+    taken = [time for time in times if time is not None]
+    return statistics.median(taken) if taken else None
+
+
 @dataclass
 class Result:
     """All rounds of one version."""
@@ -113,8 +119,7 @@ class Result:
     @property
     def first_byte(self) -> float | None:
         """The median time up to the first byte, in seconds; a loop sends none."""
-        waits = [s.first_byte for s in self.rounds if s.first_byte is not None]
-        return statistics.median(waits) if waits else None
+        return median_of(sample.first_byte for sample in self.rounds)
 
     @property
     def cpu_seconds(self) -> float:
@@ -124,14 +129,12 @@ class Result:
     @property
     def half(self) -> float | None:
         """The median time until half of the events had arrived, in seconds."""
-        times = [sample.half for sample in self.rounds if sample.half is not None]
-        return statistics.median(times) if times else None
+        return median_of(sample.half for sample in self.rounds)
 
     @property
     def most(self) -> float | None:
         """The median time until 99 of 100 events had arrived, in seconds."""
-        times = [sample.most for sample in self.rounds if sample.most is not None]
-        return statistics.median(times) if times else None
+        return median_of(sample.most for sample in self.rounds)
 
     @property
     def each(self) -> float:

@@ -211,31 +211,18 @@ def targets(report: Report, why: Mapping[str, str]) -> list[str]:
 def details(report: Report) -> str:
     """Write what not every reader wants to know, folded."""
     machine, rounds = report.machine, len(report.results[0].rounds)
-    small = rows(
-        ["Version", "First byte", "Peak memory"],
-        [
-            marked(
-                report,
-                result,
-                duration(result.first_byte),
-                f"{result.peak_memory / 1e6:.0f} MB",
-            )
-            for result in report.results
-        ],
-    )
     if report.listeners:
-        small = rows(
-            ["Memory", "A listener", f"All {report.listeners:,}"],
-            [
-                marked(
-                    report,
-                    result,
-                    f"{result.each / 1e3:.0f} kB",
-                    f"{result.peak_memory / 1e6:.0f} MB",
-                )
-                for result in report.results
-            ],
-        )
+        head = ["Memory", "A listener", f"All {report.listeners:,}"]
+    else:
+        head = ["Version", "First byte", "Peak memory"]
+    small = []
+    for result in report.results:
+        if report.listeners:
+            first = f"{result.each / 1e3:.0f} kB"
+        else:
+            first = duration(result.first_byte)
+        peak = f"{result.peak_memory / 1e6:.0f} MB"
+        small.append(marked(report, result, first, peak))
     said = [
         f"{report.size:,} {report.unit}; the time is the median of {rounds} rounds."
     ]
@@ -248,7 +235,7 @@ def details(report: Report) -> str:
     said += [f"Left out: {name} ({why})." for name, why in report.left_out.items()]
     used = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     parts = [
-        small,
+        rows(head, small),
         " ".join(said),
         f"{machine['cpu']}, {machine['cores']} cores, "
         f"{int(machine['memory']) / 1e9:.0f} GB, {machine['os']}, "

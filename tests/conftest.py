@@ -12,6 +12,7 @@ from hypothesis import settings
 from cookbook.catalog import ROOT
 from tests.kit import servers
 from tests.kit.docs import mkdocs
+from tests.kit.postgres import Postgres, postgres
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -50,6 +51,13 @@ def built_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = mkdocs(ROOT, target)
     assert done.returncode == 0, done.stdout + done.stderr
     return target
+
+
+@pytest.fixture(scope="module")
+def real_postgres() -> Iterator[Postgres]:
+    """Give a PostgreSQL with an empty database, of its own for each file of tests."""
+    with postgres() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

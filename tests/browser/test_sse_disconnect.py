@@ -1,7 +1,6 @@
 """docs/recipes/sse_disconnect.md: how a browser leaves, and how it comes back."""
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,13 +43,12 @@ def places(server: Server) -> int:
 
 def wait_for(book: Path, count: int) -> list[str]:
     """Wait for so many lines in the book."""
-    deadline = time.monotonic() + 5
-    while True:
-        lines = book.read_text("utf-8").splitlines() if book.exists() else []
-        if len(lines) >= count:
-            return lines
-        assert time.monotonic() < deadline, lines
-        time.sleep(servers.POLL)
+
+    def written() -> list[str]:
+        return book.read_text("utf-8").splitlines() if book.exists() else []
+
+    servers.until(lambda: len(written()) >= count, f"{count} lines")
+    return written()
 
 
 @pytest.mark.parametrize("way", LEAVE)

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 
 from cookbook.catalog import ROOT
+from tests.kit import docs
 from tests.kit.servers import HOST, WAIT, Server, granian, hypercorn, raw_get, uvicorn
 
 APP = "tests.kit.compared:app"
@@ -152,8 +153,7 @@ def table() -> str:
         found = list(pool.map(row_of, SERVERS.values()))
     rows = [[*row] for row in zip(PROBES, *found, strict=True)]
     rows.sort(key=lambda row: len(set(row[1:])) == 1)
-    lines = [["", *SERVERS], ["---"] * (len(SERVERS) + 1), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return docs.table(["", *SERVERS], rows)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import httpx2
 from playwright.sync_api import Browser, Page
 
 from cookbook.catalog import ROOT
+from tests.kit import docs
 from tests.kit.browser import chromium, new_page
 from tests.kit.servers import WAIT, uvicorn
 
@@ -143,9 +144,8 @@ def tables(browser: Browser) -> str:
     with uvicorn(APP) as server, new_page(browser, []) as page:
         page.goto(f"{server.url}/openapi.json")
         for name, asked in {"caught": CAUGHT, "uncaught": UNCAUGHT}.items():
-            lines = [["", *CLIENTS], ["---"] * 5, *rows(page, server.url, asked)]
             text += f"--8<-- [start:{name}]\n"
-            text += "".join(f"| {' | '.join(line)} |\n" for line in lines)
+            text += docs.table(["", *CLIENTS], rows(page, server.url, asked))
             text += f"--8<-- [end:{name}]\n"
     return text
 

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,20 @@ def need(what: str, how_to_get_it: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def until(
+    condition: Callable[[], object], what: str = "it", seconds: float = WAIT
+) -> None:
+    """Wait for something that sends no notice.
+
+    Raises:
+        AssertionError: within that many seconds the condition gave nothing true.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(POLL)
 
 
 def free_port() -> int:

@@ -1,13 +1,12 @@
 """Find the model's process, and see it do things of which it sends no notice."""
 
 import subprocess
-import time
 from collections.abc import Callable
 
 import psutil
 
 from cookbook.llm import local
-from tests.kit.servers import POLL
+from tests.kit import servers
 
 
 def child_of(parent: subprocess.Popen[str]) -> psutil.Process:
@@ -19,10 +18,7 @@ def child_of(parent: subprocess.Popen[str]) -> psutil.Process:
 
 def until(come: Callable[[], bool]) -> None:
     """Look again and again whether something is so, for at most `START` seconds."""
-    limit = time.monotonic() + local.START
-    while not come():
-        assert time.monotonic() < limit, f"{come} did not come true"
-        time.sleep(POLL)
+    servers.until(come, f"{come} to come true", local.START)
 
 
 def has_mapped(ending: str) -> Callable[[psutil.Process], bool]:

@@ -8,7 +8,6 @@ import shutil
 import socket
 import struct
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from cookbook.catalog import ROOT
 from recipes.file_upload import LIMIT
 from tests.kit import clients, servers
 from tests.kit.changed import changed
-from tests.kit.servers import POLL, WAIT, Server, need, uvicorn
+from tests.kit.servers import WAIT, Server, need, until, uvicorn
 
 pytestmark = pytest.mark.timeout(servers.START + 10)
 
@@ -46,15 +45,6 @@ def head(length: int | None, *more: str) -> bytes:
     )
     lines = ["POST /uploads HTTP/1.1", "Host: x", kind, *more, "", ""]
     return "\r\n".join(lines).encode("ascii")
-
-
-def until(happened: object, what: str) -> None:
-    """Wait until a function gives something true; AssertionError after `WAIT`."""
-    assert callable(happened)
-    deadline = time.monotonic() + WAIT
-    while not happened():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(POLL)
 
 
 @pytest.mark.parametrize("sent", [0, 1, 100_000, 3 * MB])

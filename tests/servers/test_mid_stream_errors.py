@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -18,7 +17,7 @@ import pytest
 from tests.kit import clients, servers
 from tests.kit.changed import changed
 from tests.kit.nginx import nginx
-from tests.kit.servers import HOST, POLL, WAIT, Server, raw_get, uvicorn
+from tests.kit.servers import HOST, WAIT, Server, raw_get, until, uvicorn
 from tests.kit.sse import parse
 
 pytestmark = pytest.mark.timeout(2 * servers.START)
@@ -140,10 +139,8 @@ def test_for_text_the_log_has_a_second_one(recipe: Server) -> None:
 
 def until_none_is_open(server: Server) -> None:
     """Wait until every source is closed."""
-    deadline = time.monotonic() + WAIT
-    while httpx2.get(f"{server.url}/open").json():
-        assert time.monotonic() < deadline, "sources are still open"
-        time.sleep(POLL)
+    is_open = f"{server.url}/open"
+    until(lambda: not httpx2.get(is_open).json(), "all sources to be closed")
 
 
 def test_nothing_is_left_of_two_hundred_clients_that_vanish() -> None:

@@ -16,7 +16,7 @@ import pytest
 from recipes.ndjson_database import Order, sample
 from tests.kit import clients, servers
 from tests.kit.changed import changed
-from tests.kit.postgres import Postgres, postgres, programs
+from tests.kit.postgres import Postgres, programs
 from tests.kit.servers import Server, raw_get, uvicorn
 
 pytestmark = pytest.mark.timeout(servers.START + 30)
@@ -24,12 +24,6 @@ pytestmark = pytest.mark.timeout(servers.START + 30)
 ROUTES = ["/models", "/rows", "/database"]
 APP = "recipes.ndjson_database:app"
 every_route = pytest.mark.parametrize("route", ROUTES)
-
-
-@pytest.fixture(scope="module")
-def real_postgres() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
@@ -357,7 +356,7 @@ def test_sigterm_while_building_leaves_nothing_behind(
     with log.open("w") as output:
         process = subprocess.Popen(command(free_port()), cwd=half, stdout=output)
         try:
-            until((half / "begun").exists)
+            servers.until((half / "begun").exists, seconds=servers.START)
             builder = psutil.Process(process.pid).children(recursive=True)
             process.terminate()
             assert process.wait(servers.STOP) == 128 + signal.SIGTERM
@@ -367,14 +366,6 @@ def test_sigterm_while_building_leaves_nothing_behind(
     assert builder
     assert alive == []
     assert not list(half.glob(".site-*"))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until it holds."""
-    deadline = time.monotonic() + servers.START
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(servers.POLL)
 
 
 # As a process

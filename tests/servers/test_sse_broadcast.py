@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from http.client import HTTPConnection
@@ -27,6 +26,7 @@ from tests.kit.servers import (
     granian,
     hypercorn,
     raw_get,
+    until,
     uvicorn,
 )
 from tests.kit.sse import Event, parse
@@ -56,14 +56,6 @@ def counts(server: Server) -> dict[str, int]:
         connection.request("GET", "/counts")
         found: dict[str, int] = json.load(connection.getresponse())
         return found
-
-
-def until(done: Callable[[], bool], what: str) -> None:
-    """Wait for something that sends no notice."""
-    deadline = time.monotonic() + servers.WAIT
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(servers.POLL)
 
 
 def order(number: int, state: str = "paid") -> bytes:

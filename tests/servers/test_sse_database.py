@@ -6,8 +6,7 @@ import re
 import signal
 import sqlite3
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -19,8 +18,16 @@ import pytest
 
 from tests.kit import clients, servers
 from tests.kit.changed import changed
-from tests.kit.postgres import Postgres, postgres, programs
-from tests.kit.servers import Answer, Server, granian, hypercorn, raw_get, uvicorn
+from tests.kit.postgres import Postgres, programs
+from tests.kit.servers import (
+    Answer,
+    Server,
+    granian,
+    hypercorn,
+    raw_get,
+    until,
+    uvicorn,
+)
 from tests.kit.sse import Event, parse
 
 pytestmark = pytest.mark.timeout(servers.START + 30)
@@ -30,12 +37,6 @@ EACH = pytest.mark.parametrize("serve", [uvicorn, hypercorn, granian])
 CUT = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"""
 INSERT = "INSERT INTO changes (order_id, state) VALUES (7, 'paid')"
-
-
-@pytest.fixture(scope="module")
-def real_postgres() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -149,10 +150,8 @@ def test_two_hundred_clients_that_vanish_cost_nothing(server: Server, url: str) 
                 if number % 2:
                     answer.chunk()
             answer.abort()
-    deadline = time.monotonic() + 5
-    while process.num_fds() > before + 2:  # a connection of the pool may be new
-        assert time.monotonic() < deadline, "sockets are left"
-        time.sleep(servers.POLL)
+    # A connection of the pool may be new.
+    until(lambda: process.num_fds() <= before + 2, "all sockets to be closed")
     with raw_get(server.port, "/changes?until=1000") as answer:
         assert end(answer.rest()).data == '{"rows": 1000}'
     assert "Traceback" not in server.output()
@@ -232,14 +231,6 @@ class Writer:
     def close(self) -> None:
         """End it."""
         self.psql.communicate(timeout=5)
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    """Wait for something that sends no notice."""
-    deadline = time.monotonic() + 5
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(servers.POLL)
 
 
 @pytest.fixture(scope="module")

@@ -47,13 +47,12 @@ def env(book: Path, **more: object) -> Mapping[str, str]:
 
 def lines(book: Path, count: int) -> list[str]:
     """Wait until the book has so many lines, and give them."""
-    deadline = time.monotonic() + WAIT
-    while time.monotonic() < deadline:
-        found = book.read_text("utf-8").splitlines() if book.exists() else []
-        if len(found) >= count:
-            return found
-        time.sleep(servers.POLL)
-    raise AssertionError(f"not {count} lines within {WAIT} s: {found}")
+
+    def written() -> list[str]:
+        return book.read_text("utf-8").splitlines() if book.exists() else []
+
+    servers.until(lambda: len(written()) >= count, f"{count} lines")
+    return written()
 
 
 def left(server: Server, path: str = "/left") -> dict[str, int]:

@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
@@ -16,7 +15,15 @@ import pytest
 from cookbook.catalog import ROOT
 from tests.kit import clients, servers
 from tests.kit.changed import changed
-from tests.kit.servers import POLL, WAIT, Server, granian, hypercorn, raw_get, uvicorn
+from tests.kit.servers import (
+    WAIT,
+    Server,
+    granian,
+    hypercorn,
+    raw_get,
+    until,
+    uvicorn,
+)
 from tests.kit.sse import Event, parse
 
 pytestmark = pytest.mark.timeout(servers.START + 30)
@@ -55,14 +62,6 @@ def left(server: Server) -> dict[str, Any]:
     with raw_get(server.port, "/left", {"Connection": "close"}) as answer:
         counts: dict[str, Any] = json.loads(answer.stream.read())
         return counts
-
-
-def until(counts: Callable[[], bool], what: str) -> None:
-    """Wait until a function says yes; AssertionError after `WAIT` seconds."""
-    deadline = time.monotonic() + WAIT
-    while not counts():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(POLL)
 
 
 def test_the_first_event_comes_before_the_first_step_and_the_last_at_the_end(

@@ -12,7 +12,7 @@ import pytest
 
 from recipes.ndjson_database import Order, sample
 from tests.kit import servers
-from tests.kit.postgres import Postgres, postgres
+from tests.kit.postgres import Postgres
 from tests.kit.servers import Server, raw_get, uvicorn
 
 pytestmark = pytest.mark.timeout(servers.START + 60)
@@ -21,14 +21,8 @@ APP = "recipes.pitfalls.ndjson_database.copy_into_memory:app"
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(database: Postgres) -> Iterator[Server]:
-    with uvicorn(APP, env={"DATABASE_URL": database.url}, warm=True) as running:
+def server(real_postgres: Postgres) -> Iterator[Server]:
+    with uvicorn(APP, env={"DATABASE_URL": real_postgres.url}, warm=True) as running:
         yield running
 
 
@@ -77,16 +71,16 @@ def test_a_wrong_filter_is_refused(server: Server) -> None:
 
 
 def test_a_failure_breaks_the_connection_off(
-    server: Server, database: Postgres
+    server: Server, real_postgres: Postgres
 ) -> None:
     rename = "ALTER TABLE {} RENAME TO {}"
     with raw_get(server.port, "/orders.csv") as answer:
         for _ in range(3):
             answer.chunk()
-        database.run(rename.format("orders", "away"))
+        real_postgres.run(rename.format("orders", "away"))
         try:
             with pytest.raises(EOFError, match="cut off"):
                 answer.rest()
         finally:
-            database.run(rename.format("away", "orders"))
+            real_postgres.run(rename.format("away", "orders"))
     server.expect("The export broke off.")

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from tests.kit import servers
-from tests.kit.postgres import Postgres, postgres
+from tests.kit.postgres import Postgres
 from tests.kit.servers import Server, uvicorn
 
 pytestmark = pytest.mark.timeout(servers.START + 60)
@@ -15,14 +15,8 @@ APP = "recipes.pitfalls.sse_database.commit_order:app"
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(database: Postgres) -> Iterator[Server]:
-    with uvicorn(APP, env={"DATABASE_URL": database.url}, warm=True) as running:
+def server(real_postgres: Postgres) -> Iterator[Server]:
+    with uvicorn(APP, env={"DATABASE_URL": real_postgres.url}, warm=True) as running:
         yield running
 
 
