@@ -18,7 +18,7 @@ from playwright.sync_api import Page, expect
 from cookbook.llm import scripted
 from tests.kit import clients, servers
 from tests.kit.postgres import Postgres
-from tests.kit.servers import Server, free_port, raw_get
+from tests.kit.servers import Server, free_port, raw_get, until
 
 pytestmark = pytest.mark.timeout(servers.START + 60)
 
@@ -132,14 +132,6 @@ class Reader(threading.Thread):
                     return
 
 
-def until(condition: "object", what: str = "", limit: float = 10.0) -> None:
-    deadline = time.monotonic() + limit
-    assert callable(condition)
-    while not condition():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.01)
-
-
 def all_events(house: House, key: str) -> list[tuple[str, dict[str, object]]]:
     """Read an answer from its beginning."""
     with (
@@ -181,3 +173,64 @@ def test_after_each_kill_three_readers_have_exactly_the_answer(
         expect(page.get_by_role("status")).to_have_text("Complete: stop.")
         assert page.locator("#answer").text_content() == WHOLE
         page_errors.clear()  # Chromium reports each connection that was refused.
+
+
+def test_with_two_processes_on_postgres_either_is_killed(
+    provider: scripted.Provider, real_postgres: Postgres
+) -> None:
+    env = provider.env | {"DATABASE_URL": real_postgres.url}
+    names = ("east", "west")
+    east, west = (House(env | {"DBOS__VMID": name}) for name in names)
+    with east, west:
+        for key, house in (("a", east), ("b", west)):
+            house.ask(key)
+        # Each begins at one process, and goes on at the other when that is killed.
+        readers = [Reader("a", east, west), Reader("a", west, east)]
+        readers += [Reader("b", east, west), Reader("b", west, east)]
+        for house, watched in ((east, readers[1]), (west, readers[2])):
+            until(lambda: watched.tokens > 3, "some tokens")
+            house.kill()
+            house.start()
+        for reader in readers:
+            reader.join(15)
+            assert (reader.text, reader.end) == (WHOLE, "done")
+            assert len(set(reader.ids)) == len(reader.ids)
+        # Only the answers of the process that was killed began anew.
+        assert [max(reader.attempts) for reader in readers] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_an_old_attempt_that_wakes_up_again_changes_nothing(
+    kind: str,
+    provider: scripted.Provider,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    url = f"sqlite:///{tmp_path}/answers.sqlite"
+    if kind == "postgres":
+        url = request.getfixturevalue("real_postgres").url
+    env = provider.env | {"DATABASE_URL": url, "OPENAI_MODEL": "slow"}
+    provider.reset()
+    with House(env) as old:
+        old.ask("sleeper")
+        reader = Reader("sleeper", old)
+        until(lambda: reader.tokens == 2, "two tokens")
+        os.kill(old.server.process.pid, signal.SIGSTOP)
+        # A process of the same name goes on with what the old one has begun.
+        with House(env) as new:
+            successor = Reader("sleeper", new)
+            until(lambda: successor.tokens == 2 and successor.attempts[-1] == 2)
+            os.kill(old.server.process.pid, signal.SIGCONT)
+            # It reads on, tries to write, is refused, and hangs up.
+            provider.wait(1)
+            for each in (reader, successor):
+                each.join(15)
+                assert (each.text, each.end) == ("".join(WORDS[:8]), "done")
+            told = all_events(new, "sleeper")
+    starts = [fields["attempt"] for name, fields in told if name == "start"]
+    assert starts == [1, 2]
+    second = told.index(("start", {"attempt": 2}))
+    texts = [fields["text"] for name, fields in told[second:] if name == "token"]
+    assert "".join(map(str, texts)) == "".join(WORDS[:8])
+    assert [name for name, _ in told if name in ("done", "failed")] == ["done"]
+    assert "Traceback" not in old.server.output() + new.server.output()
