@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +16,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from cookbook.llm import scripted
-from tests.kit import clients, servers
+from tests.kit import servers
 from tests.kit.postgres import Postgres
-from tests.kit.servers import Server, free_port, raw_get, until
+from tests.kit.servers import Server, free_port, until
 
 pytestmark = pytest.mark.timeout(servers.START + 60)
 
@@ -57,9 +57,11 @@ class House:
 
     @property
     def url(self) -> str:
+        """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> Server:
+        """Start the process, with the port and the database that it had."""
         argv = [sys.executable, "-u", "-m", "uvicorn", APP, "--port", str(self.port)]
         self.server = self.stack.enter_context(
             servers.serve(argv, self.port, cwd=servers.ROOT, env=self.env, warm=True)
@@ -67,6 +69,7 @@ class House:
         return self.server
 
     def kill(self) -> None:
+        """Kill the process: it cannot do anything any more."""
         self.server.signal(signal.SIGKILL)
         self.server.wait()
         assert "Traceback" not in self.server.output()
@@ -80,6 +83,7 @@ class House:
         self.stack.close()
 
     def ask(self, key: str) -> None:
+        """Begin an answer."""
         response = httpx2.post(
             f"{self.url}/answers",
             params={"prompt": "Count"},
@@ -104,16 +108,26 @@ class Reader(threading.Thread):
         self.ids: list[str] = []
         self.start()
 
+    def until(self, attempt: int, tokens: int) -> None:
+        """Wait until it has seen so many batches of tokens of an attempt."""
+        until(
+            lambda: self.attempts[-1:] == [attempt] and self.tokens >= tokens,
+            f"{tokens} tokens of attempt {attempt}: {self.attempts}, {self.tokens}",
+            20,
+        )
+
     def run(self) -> None:
-        until = time.monotonic() + 40
+        """Read, connection after connection."""
+        end = time.monotonic() + 40
         with httpx2.Client(timeout=servers.WAIT) as client:
-            while not self.end and time.monotonic() < until:
+            while not self.end and time.monotonic() < end:
                 self.urls.append(self.urls.pop(0))
                 with suppress(httpx2.TransportError):
                     self.read(client)
                 time.sleep(0.02)
 
     def read(self, client: httpx2.Client) -> None:
+        """Read as long as one connection lasts."""
         headers = {"Last-Event-ID": self.ids[-1]} if self.ids else {}
         with client.sse(self.urls[0], headers=headers) as events:
             for event in events:
@@ -159,11 +173,7 @@ def test_after_each_kill_three_readers_have_exactly_the_answer(
         page.goto(f"{house.url}/#count")
         readers = [Reader("count", house), Reader("count", house)]
         for attempt, tokens in enumerate(moments, 1):
-            first = readers[attempt % 2]
-            until(
-                lambda: first.attempts[-1:] == [attempt] and first.tokens >= tokens,
-                f"{tokens} tokens of attempt {attempt}: {first.attempts}",
-            )
+            readers[attempt % 2].until(attempt, tokens)
             house.kill()
             house.start()
         for reader in readers:
@@ -188,7 +198,7 @@ def test_with_two_processes_on_postgres_either_is_killed(
         readers = [Reader("a", east, west), Reader("a", west, east)]
         readers += [Reader("b", east, west), Reader("b", west, east)]
         for house, watched in ((east, readers[1]), (west, readers[2])):
-            until(lambda: watched.tokens > 3, "some tokens")
+            watched.until(1, 4)
             house.kill()
             house.start()
         for reader in readers:
@@ -214,12 +224,12 @@ def test_an_old_attempt_that_wakes_up_again_changes_nothing(
     with House(env) as old:
         old.ask("sleeper")
         reader = Reader("sleeper", old)
-        until(lambda: reader.tokens == 2, "two tokens")
+        reader.until(1, 2)
         os.kill(old.server.process.pid, signal.SIGSTOP)
         # A process of the same name goes on with what the old one has begun.
         with House(env) as new:
             successor = Reader("sleeper", new)
-            until(lambda: successor.tokens == 2 and successor.attempts[-1] == 2)
+            successor.until(2, 2)
             os.kill(old.server.process.pid, signal.SIGCONT)
             # It reads on, tries to write, is refused, and hangs up.
             provider.wait(1)
