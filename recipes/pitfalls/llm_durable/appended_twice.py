@@ -6,7 +6,6 @@ Try it:   curl http://127.0.0.1:8000/honest-answer
 See it:   {"answer":"Tea isTea is hot"}
 """
 
-# --8<-- [start:program]
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
@@ -52,7 +51,6 @@ async def run(workflow: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
     return [value async for value in stream]
 
 
-# --8<-- [end:program]
 # --8<-- [start:wrong]
 @DBOS.step(retries_allowed=True, interval_seconds=0.1)
 async def append() -> None:
