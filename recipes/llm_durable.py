@@ -111,7 +111,7 @@ async def write(prompt: str) -> None:
                 text += texts.get_nowait()
             if text:
                 await tell("token", {"text": text})
-            await asyncio.wait([asking], timeout=BATCH)  # It may be over earlier.
+                await asyncio.wait([asking], timeout=BATCH)  # It may be over earlier.
     await tell(*asking.result())
 
 

@@ -42,6 +42,8 @@ def show(client: httpx2.Client, url: str) -> str | None:
             with client.sse(url, headers=headers) as events:
                 events.response.raise_for_status()
                 for event in events:
+                    if not event.data:
+                        continue  # httpx2 gives also a `retry:` that stands alone.
                     data = json.loads(event.data)
                     last_id = event.id or last_id
                     until = time.monotonic() + PATIENCE

@@ -42,6 +42,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await in_thread(DBOS.destroy)
 
 
+# --8<-- [end:wrong]
 app = FastAPI(lifespan=lifespan)
 
 
@@ -87,6 +88,3 @@ async def answer() -> dict[str, str]:
     await asyncio.sleep(PATIENCE)
     found = await DBOS.get_workflow_status_async(ID)
     return {"status": found.status if found else "unknown"}
-
-
-# --8<-- [end:wrong]
