@@ -735,6 +735,7 @@ print(set(os.listdir(".")) - files)
 """
 
 
+@pytest.mark.timeout(60)
 def test_it_prints_nothing_and_talks_to_nobody_but_the_provider(
     provider: scripted.Provider, tmp_path: Path
 ) -> None:
@@ -746,7 +747,7 @@ def test_it_prints_nothing_and_talks_to_nobody_but_the_provider(
         env=env,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=50,
     )
     assert (done.stdout, done.stderr) == ("set()\n", "")
     # Without DATABASE_URL the answers lie in the folder for temporary files.
