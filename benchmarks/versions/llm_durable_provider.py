@@ -1,4 +1,4 @@
-"""The provider of `llm_openai`, with a sign behind each token: joined ones count too."""
+"""The provider of `llm_openai`, with a sign behind each token: so joined ones count."""
 
 from benchmarks.versions import llm_provider
 
