@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dbos
 import pytest
 from dbos import DBOS, SetWorkflowID
 from fastapi import FastAPI
@@ -75,6 +76,14 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "answers.sqlite"
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{file}")
     return file
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DBOS looks once a second for what is left or stopped; here it looks at once."""
+    defaults: Any = dbos.Queue.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "polling_interval_sec", 0.02)
+    monkeypatch.setattr("dbos._core._PREEMPTIBLE_POLL_INTERVAL_SEC", 0.02)
 
 
 @pytest.fixture
@@ -315,6 +324,17 @@ def test_without_a_model_it_says_how_to_get_one(
     assert "cookbook llm" in refused.json()["detail"]
     monkeypatch.setenv("OPENAI_API_KEY", "sk-any")
     assert post(client, "tea").status_code == 202
+
+
+def test_it_starts_without_a_key_and_asks_once_with_patience(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert not database.exists()
+    with TestClient(llm_durable.app) as client:
+        assert client.get("/answers/nothing/events").status_code == 404
+        sdk = llm_durable.here.client
+        assert (sdk.timeout, sdk.max_retries) == (30.0, 0)
 
 
 # Readers

@@ -23,6 +23,7 @@ from tests.kit.servers import Server, free_port, raw_get, until
 
 pytestmark = pytest.mark.timeout(servers.START + 60)
 
+RECIPE = "recipes.llm_durable:app"
 COUNT = 40
 WORDS = [f" {number}" for number in range(COUNT)]
 SCRIPT = f"""
@@ -57,7 +58,7 @@ class House:
     """One process of the recipe, on one port; killed, it can be started again."""
 
     env: dict[str, str]
-    app: str = "recipes.llm_durable:app"
+    app: str = "tests.servers.hasty_llm_durable:app"
     options: Sequence[str] = ()
     cwd: Path = servers.ROOT
     port: int = field(default_factory=free_port)
@@ -323,7 +324,8 @@ def test_a_server_that_is_told_to_stop_leaves_its_answer_to_the_next(
 ) -> None:
     env = provider.env | {"DATABASE_URL": f"sqlite:///{tmp_path}/answers.sqlite"}
     provider.reset()
-    with House(env, options=("--timeout-graceful-shutdown", "0")) as house:
+    options = ("--timeout-graceful-shutdown", "0")
+    with House(env, RECIPE, options) as house:
         house.ask("deployed")
         reader = Reader("deployed", house)
         reader.until(1, 3)
@@ -418,7 +420,7 @@ def test_break_it_with_a_longer_batch_tokens_come_in_bursts(
     flows = [n for n, _ in all_events(house, "tea-2")].count("token")
     folder = changed(tmp_path, "llm_durable", "BATCH = 0.05", "BATCH = 1.0")
     env = provider.env | {"DATABASE_URL": f"sqlite:///{tmp_path}/answers.sqlite"}
-    with House(env, cwd=folder) as broken:
+    with House(env, RECIPE, cwd=folder) as broken:
         broken.ask("tea-3")
         told = [
             fields["text"] for n, fields in all_events(broken, "tea-3") if n == "token"

@@ -47,12 +47,13 @@ async def words() -> AsyncIterator[str]:
 async def run(workflow: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
     """Run a workflow, and read its stream to the end."""
     begun: WorkflowHandleAsync[None] = await DBOS.start_workflow_async(workflow)
-    stream = DBOS.read_stream_async(begun.workflow_id, STREAM)
+    begun_id = begun.workflow_id
+    stream = DBOS.read_stream_async(begun_id, STREAM, polling_interval_sec=0.05)
     return [value async for value in stream]
 
 
 # --8<-- [start:wrong]
-@DBOS.step(retries_allowed=True, interval_seconds=0.1)
+@DBOS.step(retries_allowed=True, interval_seconds=0.05)
 async def append() -> None:
     """Append the words; what this step wrote before it failed stays in the stream."""
     async for word in words():
@@ -76,7 +77,7 @@ async def answer() -> dict[str, str]:
 START = "start"
 
 
-@DBOS.step(retries_allowed=True, interval_seconds=0.1)
+@DBOS.step(retries_allowed=True, interval_seconds=0.05)
 async def append_marked() -> None:
     """Append a mark, then the words."""
     await DBOS.write_stream_async(STREAM, START)

@@ -1,7 +1,9 @@
 """docs/pitfalls/tokens.md: after a deployment running answers stand still for ever."""
 
 from functools import partial
+from typing import Any
 
+import dbos
 import pytest
 from dbos import DBOSConfig
 from fastapi.testclient import TestClient
@@ -14,6 +16,9 @@ from tests.kit.servers import until
 def test_an_answer_is_taken_up_only_by_code_of_its_version(
     fixed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # DBOS looks once a second for what is left.
+    defaults: Any = dbos.Queue.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "polling_interval_sec", 0.02)
     if fixed:
         config = partial(DBOSConfig, application_version="1")
         monkeypatch.setattr(pitfall, "DBOSConfig", config)
@@ -25,5 +30,5 @@ def test_an_answer_is_taken_up_only_by_code_of_its_version(
             monkeypatch.setattr(pitfall, "PATIENCE", 0)
             until(lambda: client.get("/answer").json() == {"status": "SUCCESS"})
         else:
-            monkeypatch.setattr(pitfall, "PATIENCE", 1.5)
+            monkeypatch.setattr(pitfall, "PATIENCE", 0.5)
             assert client.get("/answer").json() == {"status": "PENDING"}
