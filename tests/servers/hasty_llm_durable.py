@@ -1,4 +1,4 @@
-"""The recipe; DBOS looks for what another process has left more often than each second."""
+"""The recipe; DBOS looks more often than each second for what has been left."""
 
 from typing import Any
 
