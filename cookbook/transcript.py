@@ -13,6 +13,7 @@ import hashlib
 import re
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,9 @@ from email.message import Message
 from email.parser import BytesHeaderParser
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 from cookbook import upstream
@@ -31,6 +34,7 @@ from cookbook.llm import provider, scripted
 
 HEAD, TAIL = 5, 1  # lines that are kept of a chunk too long to show
 FIRST = 5  # chunks that are recorded of an endless stream
+SLOW = {"llm_durable": 10.0}  # Its tokens are joined if they come too soon.
 WAIT = 5.0  # seconds without a byte before a recording fails
 VOLATILE = {"date", "x-request-id"}  # header fields that are never the same twice
 TIME = re.compile(r"^\d+\.\d{3} s", re.MULTILINE)
@@ -85,10 +89,14 @@ def record(recipe: Recipe) -> str:
 def says_the_same(recipe: Recipe) -> Iterator[None]:
     """Give a recipe whom it talks to, and let them always say the same."""
     with ExitStack() as stack:
+        # What a recipe has kept from an earlier recording would be told again.
+        folder = stack.enter_context(TemporaryDirectory())
+        stack.enter_context(patch.object(tempfile, "tempdir", folder))
         if "upstream" in recipe.needs:
             stack.enter_context(upstream.started())
         if "model" in recipe.needs:
-            script = stack.enter_context(scripted.running())
+            pace = SLOW.get(recipe.slug, 1.0)
+            script = stack.enter_context(scripted.running(pace=pace))
             known = provider.Provider("scripted", "", url=script.url, env=script.env)
             stack.enter_context(provider.visible(known))
         yield

@@ -36,6 +36,7 @@ WAIT = 30  # seconds until a program must have been forked; the imports come fir
 # Only what changes nothing elsewhere when it is imported. sse-starlette is not here: it
 # replaces `uvicorn.Server.handle_exit`, also for applications that do not use it.
 IMPORTED = [
+    "dbos",
     "fastapi.sse",
     "fastapi.middleware.cors",
     "httpx2",
