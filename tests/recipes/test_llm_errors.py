@@ -521,7 +521,7 @@ def test_both_are_asked_the_same_question_with_the_same_limit(fake: Fake) -> Non
     gpt, claude = (json.loads(request.content) for request in fake.requests)
     assert gpt["messages"] == claude["messages"]
     assert gpt["messages"] == [{"role": "user", "content": "Why is tea hot"}]
-    assert gpt["max_completion_tokens"] == claude["max_tokens"] == llm_errors.TOKENS
+    assert gpt["max_completion_tokens"] == claude["max_tokens"] == 1000
     assert gpt["stream"] is claude["stream"] is True
 
 
@@ -641,6 +641,23 @@ def test_wherever_the_bytes_end_only_a_whole_answer_is_done(
         if b"event: done" in run.body:
             assert reason in GOOD[sdk][:end].replace(b" ", b"")
             assert texts(run) == ["Tea", " is"]
+
+
+@pytest.mark.parametrize(
+    ("length", "end"), [(1_000_000, "done"), (1_000_001, "failed")]
+)
+def test_a_token_has_at_most_a_million_characters(
+    fake: Fake, length: int, end: str
+) -> None:
+    made = list(FORMATS["/chat/completions"].stream(ANSWER))
+    content = ("choices", 0, "delta", "content")
+    made[2] = made[2]._replace(data=replaced(made[2].data, content, "x" * length))
+    fake.bodies["openai"] = b"".join(map(frame, made))
+    assert events(asked(only("openai")))[-1].event == end
+
+
+def test_the_limit_is_two_megabytes() -> None:
+    assert llm_errors.LIMIT == 2_000_000
 
 
 ENDLESS = b"data: " + b"x" * 5_000_000
