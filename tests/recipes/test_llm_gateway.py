@@ -692,6 +692,12 @@ def test_without_other_words_the_provider_is_openai_and_the_model_a_small_one(
 # Usage and limits
 
 
+def test_the_limits_are_those_that_the_page_names() -> None:
+    assert (llm_gateway.STREAMS, llm_gateway.TOKENS) == (10, 100_000)
+    assert (llm_gateway.SILENCE, llm_gateway.TOTAL) == (60, 600)
+    assert llm_gateway.SIZE == 4_000_000
+
+
 def used(client: TestClient, key: str = KEY) -> dict[str, int]:
     """Ask what a key has used."""
     found = client.get("/usage", headers={"authorization": f"Bearer {key}"})
