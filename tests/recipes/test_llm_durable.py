@@ -322,8 +322,10 @@ def test_without_a_model_it_says_how_to_get_one(
     refused = post(client, "tea")
     assert refused.status_code == 503
     assert "cookbook llm" in refused.json()["detail"]
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-any")
-    assert post(client, "tea").status_code == 202
+    for number, name in enumerate(("OPENAI_API_KEY", "OPENAI_BASE_URL")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "http://127.0.0.1:9/v1")
+            assert post(client, f"tea-{number}").status_code == 202
 
 
 def test_it_starts_without_a_key_and_asks_once_with_patience(
