@@ -23,7 +23,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from cookbook.background import serving
-from cookbook.llm import scripted, wire
+from cookbook.llm import scripted
+from cookbook.llm.formats import chat
+from cookbook.llm.formats.answer import Answer as Scripted
+from cookbook.llm.formats.answer import Token as ScriptedToken
 from recipes import llm_cancel
 from recipes.llm_cancel import Generation, Table
 from tests.kit import sse
@@ -521,11 +524,11 @@ def test_its_page_is_there(port: int) -> None:
 
 CHUNKS: list[dict[str, Any]] = [
     event.data
-    for event in wire.chat_stream(
-        wire.Answer(
+    for event in chat.stream(
+        Scripted(
             1,
             "ok",
-            [wire.Token("text", "Tea"), wire.Token("refusal", " is")],
+            [ScriptedToken("text", "Tea"), ScriptedToken("refusal", " is")],
             usage=True,
         )
     )

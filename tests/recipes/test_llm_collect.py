@@ -29,7 +29,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cookbook.llm import scripted, wire
+from cookbook.llm import scripted
+from cookbook.llm.formats import chat
+from cookbook.llm.formats.answer import Answer as Scripted
+from cookbook.llm.formats.answer import Token as ScriptedToken
 from recipes import llm_collect
 from recipes.llm_collect import Answer, Prices, Store, Usage
 from tests.kit import sse
@@ -786,11 +789,11 @@ def test_signs_of_several_bytes_count_for_more(
 
 CHUNKS: list[dict[str, Any]] = [
     event.data
-    for event in wire.chat_stream(
-        wire.Answer(
+    for event in chat.stream(
+        Scripted(
             1,
             "ok",
-            [wire.Token("text", "Tea"), wire.Token("refusal", " is")],
+            [ScriptedToken("text", "Tea"), ScriptedToken("refusal", " is")],
             usage=True,
         )
     )
