@@ -1,11 +1,9 @@
 """docs/pitfalls/tokens.md: the tool runs with the wrong arguments."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from cookbook.llm import scripted
 from recipes import llm_anthropic
 from recipes.pitfalls.llm_anthropic import arguments_before_whole as wrong
 from tests.kit import sse
@@ -14,13 +12,13 @@ from tests.kit.asgi import drive
 MODEL = "tool-arguments"
 
 
+pytestmark = pytest.mark.usefixtures("provider")
+
+
 @pytest.fixture(autouse=True)
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the SDK find a scripted provider."""
-    with scripted.running(pace=0) as running:
-        for name, value in {**running.env, "ANTHROPIC_MODEL": MODEL}.items():
-            monkeypatch.setenv(name, value)
-        yield
+def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose the scenario."""
+    monkeypatch.setenv("ANTHROPIC_MODEL", MODEL)
 
 
 def test_wrong_another_order_is_looked_up_than_the_model_asked_for() -> None:

@@ -1,6 +1,5 @@
 """docs/pitfalls/tokens.md: one user can stop the answers of another."""
 
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx2
@@ -13,16 +12,13 @@ from recipes.pitfalls.llm_cancel import anyones_id as wrong
 from tests.kit.llm_cancel import generation, post_cancel
 
 
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[scripted.Provider]:
-    """Run a provider that makes a token only when it is told to."""
-    with scripted.running(pace=0) as running:
-        for name, value in {**running.env, "OPENAI_MODEL": "gated"}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("REDIS_URL", raising=False)
-        wrong.tasks.clear()
-        wrong.owners.clear()
-        yield running
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a token only when told to, and forget what another test has left."""
+    monkeypatch.setenv("OPENAI_MODEL", "gated")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    wrong.tasks.clear()
+    wrong.owners.clear()
 
 
 def test_wrong_zoe_stops_the_answer_of_ada(provider: scripted.Provider) -> None:

@@ -1,6 +1,5 @@
 """docs/pitfalls/tokens.md: the table of running answers only grows."""
 
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx2
@@ -15,15 +14,12 @@ from tests.kit.llm_cancel import generation
 from tests.kit.servers import raw_get
 
 
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[scripted.Provider]:
-    """Run a provider that makes a token only when it is told to."""
-    with scripted.running(pace=0) as running:
-        for name, value in {**running.env, "OPENAI_MODEL": "gated"}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("REDIS_URL", raising=False)
-        wrong.running.clear()
-        yield running
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a token only when told to, and forget what another test has left."""
+    monkeypatch.setenv("OPENAI_MODEL", "gated")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    wrong.running.clear()
 
 
 def port_of(address: str) -> int:

@@ -1,7 +1,6 @@
 """docs/pitfalls/tokens.md: the Stop button does nothing while the model is silent."""
 
 import asyncio
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx2
@@ -14,17 +13,13 @@ from recipes.pitfalls.llm_cancel import flag_between_tokens as wrong
 from tests.kit.llm_cancel import generation, post_cancel
 
 
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[scripted.Provider]:
-    """Run a provider."""
-    with scripted.running(pace=0) as running:
-        for name, value in running.env.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("REDIS_URL", raising=False)
-        # An event belongs to the event loop in which somebody has waited for it.
-        monkeypatch.setattr(wrong, "stop", asyncio.Event())
-        monkeypatch.setattr(wrong, "first", asyncio.Event())
-        yield running
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what another test has left."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    # An event belongs to the event loop in which somebody has waited for it.
+    monkeypatch.setattr(wrong, "stop", asyncio.Event())
+    monkeypatch.setattr(wrong, "first", asyncio.Event())
 
 
 def test_wrong_a_stalled_provider_never_sees_the_flag(

@@ -1,7 +1,6 @@
 """docs/pitfalls/tokens.md: my API tells the provider's answer, or a key."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
@@ -12,13 +11,6 @@ from recipes.pitfalls.llm_chat import error_text_to_client as wrong
 from tests.kit.asgi import drive
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "Hi"}]}).encode()
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[scripted.Provider]:
-    """Start a provider."""
-    with scripted.running(pace=0) as running:
-        yield running
 
 
 @pytest.mark.parametrize(("app", "told"), [(wrong.app, True), (llm_chat.app, False)])

@@ -1,6 +1,5 @@
 """docs/pitfalls/tokens.md: users send a system prompt of their own through my API."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,13 +18,13 @@ ABUSES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[scripted.Provider]:
-    """Start a provider, and let the SDK find it."""
-    with scripted.running(pace=0) as running:
-        for name, value in {**running.env, "OPENAI_MODEL": "ok"}.items():
-            monkeypatch.setenv(name, value)
-        yield running
+pytestmark = pytest.mark.usefixtures("provider")
+
+
+@pytest.fixture(autouse=True)
+def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose the scenario."""
+    monkeypatch.setenv("OPENAI_MODEL", "ok")
 
 
 @pytest.mark.parametrize("right", [False, True])

@@ -1,7 +1,5 @@
 """docs/pitfalls/tokens.md: database is locked, as long as another answer streams."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
@@ -9,26 +7,12 @@ import pytest
 from fastapi import FastAPI
 
 from cookbook.background import serving
-from cookbook.llm import scripted
 from recipes import llm_collect
 from recipes.pitfalls.llm_collect import transaction_while_streaming as wrong
 from tests.kit.asgi import drive
 from tests.kit.servers import raw_get
 
 ASK = "/answer?prompt=x&model=gated"
-
-
-@pytest.fixture(autouse=True)
-def provider(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[scripted.Provider]:
-    """Let the SDK find a scripted provider, and the recipe a database."""
-    monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path}/a.sqlite")
-    with scripted.running(pace=0) as running:
-        for name, value in {**running.env, "OPENAI_MODEL": "gated"}.items():
-            monkeypatch.setenv(name, value)
-        running.go(3)
-        yield running
 
 
 def second(app: FastAPI) -> int:

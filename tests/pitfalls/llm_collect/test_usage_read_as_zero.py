@@ -1,30 +1,12 @@
 """docs/pitfalls/tokens.md: cancelled answers are booked with 0 tokens."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from cookbook.llm import scripted
 from recipes import llm_collect
 from recipes.pitfalls.llm_collect import usage_read_as_zero as wrong
 from tests.kit.asgi import drive
 
 ASK = "/answer?prompt=x&model=gated"
-
-
-@pytest.fixture(autouse=True)
-def provider(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[scripted.Provider]:
-    """Let the SDK find a scripted provider, and the recipe a database."""
-    monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path}/a.sqlite")
-    with scripted.running(pace=0) as running:
-        for name, value in {**running.env, "OPENAI_MODEL": "gated"}.items():
-            monkeypatch.setenv(name, value)
-        running.go(3)
-        yield running
 
 
 def kept() -> list[dict[str, object]]:

@@ -1,6 +1,5 @@
 """docs/pitfalls/tokens.md: after a reload it is another answer, paid for again."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,6 @@ from fastapi.testclient import TestClient
 from cookbook.llm import scripted
 from recipes import llm_durable
 from recipes.pitfalls.llm_durable import written_in_the_request as wrong
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[scripted.Provider]:
-    """Start a provider."""
-    with scripted.running(pace=0) as running:
-        yield running
 
 
 def test_each_reader_makes_the_model_write_again() -> None:

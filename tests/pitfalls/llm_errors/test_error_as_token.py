@@ -1,7 +1,6 @@
 """docs/pitfalls/tokens.md: an error message stands in the middle of the answer."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,13 +9,6 @@ from recipes.pitfalls.llm_errors import error_as_token as wrong
 from tests.kit import sse
 from tests.kit.asgi import drive
 from tests.kit.llm_errors import asked, environment
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[scripted.Provider]:
-    """Start a provider."""
-    with scripted.running(pace=0) as running:
-        yield running
 
 
 @pytest.mark.parametrize("right", [False, True])

@@ -1,7 +1,5 @@
 """docs/pitfalls/tokens.md: one question causes nine requests to the provider."""
 
-from collections.abc import Iterator
-
 import pytest
 import stamina
 
@@ -9,13 +7,6 @@ from cookbook.llm import scripted
 from recipes.pitfalls.llm_errors import retries_multiply as wrong
 from tests.kit.asgi import drive
 from tests.kit.llm_errors import asked, environment
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[scripted.Provider]:
-    """Start a provider."""
-    with scripted.running(pace=0) as running:
-        yield running
 
 
 async def no_pause(_: float) -> None:

@@ -1,7 +1,6 @@
 """docs/pitfalls/tokens.md: after a retry the beginning of the answer comes twice."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import stamina
@@ -11,13 +10,6 @@ from recipes.pitfalls.llm_errors import retry_in_mid_stream as wrong
 from tests.kit import sse
 from tests.kit.asgi import drive
 from tests.kit.llm_errors import asked, environment
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[scripted.Provider]:
-    """Start a provider."""
-    with scripted.running(pace=0) as running:
-        yield running
 
 
 @pytest.mark.parametrize("right", [False, True])

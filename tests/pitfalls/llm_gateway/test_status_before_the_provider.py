@@ -1,12 +1,10 @@
 """docs/pitfalls/tokens.md: my gateway answers 200 when the provider refuses."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from starlette.types import ASGIApp
 
-from cookbook.llm import scripted
 from recipes import llm_gateway
 from recipes.pitfalls.llm_gateway import status_before_the_provider as wrong
 from tests.kit.asgi import Run, drive
@@ -14,14 +12,13 @@ from tests.kit.asgi import Run, drive
 PATH = "/v1/chat/completions"
 
 
+pytestmark = pytest.mark.usefixtures("provider")
+
+
 @pytest.fixture(autouse=True)
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[scripted.Provider]:
-    """Let both find a scripted provider."""
-    with scripted.running(pace=0) as running:
-        for name, value in running.env.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("GATEWAY_MODELS", "rate-limited=rate-limited ok=ok")
-        yield running
+def _models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the gateway know the scenarios."""
+    monkeypatch.setenv("GATEWAY_MODELS", "rate-limited=rate-limited ok=ok")
 
 
 def ask(app: ASGIApp, model: str) -> Run:

@@ -1,12 +1,10 @@
 """docs/pitfalls/tokens.md: IndexError in every client behind my gateway."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from starlette.types import ASGIApp
 
-from cookbook.llm import scripted
 from recipes import llm_gateway
 from recipes.pitfalls.llm_gateway import usage_nobody_asked_for as wrong
 from tests.kit import sse
@@ -15,14 +13,13 @@ from tests.kit.asgi import drive
 PATH = "/v1/chat/completions"
 
 
+pytestmark = pytest.mark.usefixtures("provider")
+
+
 @pytest.fixture(autouse=True)
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let both find a scripted provider."""
-    with scripted.running(pace=0) as running:
-        for name, value in running.env.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("GATEWAY_MODELS", "ok=ok")
-        yield
+def _models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the gateway know the scenario."""
+    monkeypatch.setenv("GATEWAY_MODELS", "ok=ok")
 
 
 def choices(app: ASGIApp) -> list[int]:

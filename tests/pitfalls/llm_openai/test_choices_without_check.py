@@ -1,11 +1,9 @@
 """docs/pitfalls/tokens.md: IndexError on the last chunk of a model's answer."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from cookbook.llm import scripted
 from recipes import llm_openai
 from recipes.pitfalls.llm_openai import choices_without_check as wrong
 from tests.kit import sse
@@ -14,13 +12,13 @@ from tests.kit.asgi import drive
 SAID = "Tea is hot because the water was."
 
 
+pytestmark = pytest.mark.usefixtures("provider")
+
+
 @pytest.fixture(autouse=True)
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the SDK find a scripted provider."""
-    with scripted.running(pace=0) as running:
-        for name, value in {**running.env, "OPENAI_MODEL": "ok"}.items():
-            monkeypatch.setenv(name, value)
-        yield
+def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose the scenario."""
+    monkeypatch.setenv("OPENAI_MODEL", "ok")
 
 
 def test_wrong_the_answer_ends_with_none_and_an_index_error() -> None:

@@ -1,6 +1,5 @@
 """docs/pitfalls/tokens.md: the model goes on writing after the user has left."""
 
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx2
@@ -14,13 +13,10 @@ from recipes.pitfalls.llm_openai import stream_never_closed as wrong
 from tests.kit.servers import raw_get
 
 
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[scripted.Provider]:
-    """Run a provider that makes a token only when it is told to."""
-    with scripted.running(pace=0) as running:
-        for name, value in {**running.env, "OPENAI_MODEL": "gated"}.items():
-            monkeypatch.setenv(name, value)
-        yield running
+@pytest.fixture(autouse=True)
+def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a token only when told to."""
+    monkeypatch.setenv("OPENAI_MODEL", "gated")
 
 
 def leave_after_two_tokens(address: str, provider: scripted.Provider) -> None:

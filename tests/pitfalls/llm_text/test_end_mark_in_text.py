@@ -1,7 +1,5 @@
 """docs/pitfalls/tokens.md: the answer stops where the model writes my end mark."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from cookbook.llm import scripted
@@ -12,13 +10,7 @@ from tests.kit.asgi import drive
 MARK = "\n[DONE]"
 
 
-@pytest.fixture(autouse=True)
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the SDK find a scripted provider."""
-    with scripted.running(pace=0) as running:
-        for name, value in running.env.items():
-            monkeypatch.setenv(name, value)
-        yield
+pytestmark = pytest.mark.usefixtures("provider")
 
 
 def said(scenario: str) -> str:

@@ -1,10 +1,7 @@
 """docs/pitfalls/tokens.md: an error message stands in the model's answer."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from cookbook.llm import scripted
 from recipes import llm_text
 from recipes.pitfalls.llm_text import error_as_text as wrong
 from tests.kit.asgi import Run, drive
@@ -12,13 +9,7 @@ from tests.kit.asgi import Run, drive
 WORDS = "[Error: The server had an error while it was answering.]"
 
 
-@pytest.fixture(autouse=True)
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the SDK find a scripted provider."""
-    with scripted.running(pace=0) as running:
-        for name, value in running.env.items():
-            monkeypatch.setenv(name, value)
-        yield
+pytestmark = pytest.mark.usefixtures("provider")
 
 
 def ask(right: bool, model: str, patch: pytest.MonkeyPatch) -> Run:

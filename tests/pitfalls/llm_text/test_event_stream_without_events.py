@@ -3,12 +3,9 @@
 What Chromium makes of it is in tests/browser/test_llm_text.py.
 """
 
-from collections.abc import Iterator
-
 import pytest
 from starlette.types import ASGIApp
 
-from cookbook.llm import scripted
 from recipes import llm_openai, llm_text
 from recipes.pitfalls.llm_text import event_stream_without_events as wrong
 from tests.kit import sse
@@ -17,13 +14,13 @@ from tests.kit.asgi import Run, drive
 TEXT = "Tea is hot because the water was."
 
 
+pytestmark = pytest.mark.usefixtures("provider")
+
+
 @pytest.fixture(autouse=True)
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the SDK find a scripted provider."""
-    with scripted.running(pace=0) as running:
-        for name, value in {**running.env, "OPENAI_MODEL": "ok"}.items():
-            monkeypatch.setenv(name, value)
-        yield
+def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose the scenario."""
+    monkeypatch.setenv("OPENAI_MODEL", "ok")
 
 
 def ask(app: ASGIApp) -> tuple[Run, str]:
