@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,10 +70,21 @@ def provider(
     return running
 
 
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Let DBOS make its tables once."""
+    file = tmp_path_factory.mktemp("tables") / "empty.sqlite"
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setenv("DATABASE_URL", f"sqlite:///{file}")
+        stack.enter_context(TestClient(llm_durable.app))
+    return file.read_bytes()
+
+
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def database(tables: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let the recipe keep its answers in a file of this test."""
     file = tmp_path / "answers.sqlite"
+    file.write_bytes(tables)
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{file}")
     return file
 
@@ -332,7 +343,7 @@ def test_it_starts_without_a_key_and_asks_once_with_patience(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert not database.exists()
+    database.unlink()  # It makes a new one.
     with TestClient(llm_durable.app) as client:
         assert client.get("/answers/nothing/events").status_code == 404
         sdk = llm_durable.here.client
@@ -682,8 +693,32 @@ def test_old_answers_go_with_the_next_question(
     assert left == [1, 1, 0, 1, 0]
 
 
-def test_an_answer_stays_for_a_day() -> None:
+def test_the_page_s_figures_are_the_recipe_s() -> None:
     assert timedelta(days=1) == llm_durable.KEEP
+    assert llm_durable.BATCH == 0.05
+
+
+def test_a_reader_of_an_answer_that_is_deleted_meanwhile_is_told(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(client, "tea")
+    read(client, "tea")
+    find = DBOS.get_workflow_status_async
+    times: list[str] = []
+
+    async def once(workflow_id: str) -> object:
+        times.append(workflow_id)
+        return await find(workflow_id) if len(times) == 1 else None
+
+    async def nothing(*_: object, **__: object) -> AsyncIterator[object]:
+        return
+        yield
+
+    monkeypatch.setattr(DBOS, "get_workflow_status_async", once)
+    monkeypatch.setattr(DBOS, "read_stream_async", nothing)
+    (event,) = read(client, "tea")
+    told = {"type": "expired", "retryable": True}
+    assert (event.event, json.loads(event.data)) == ("failed", told)
 
 
 def test_what_others_keep_in_the_same_database_stays(
@@ -730,6 +765,23 @@ def test_two_lifespans_leave_no_thread_and_a_loop_that_works() -> None:
 
     asyncio.run(twice())
     until(lambda: set(threading.enumerate()) <= before, "the threads")
+
+
+@pytest.mark.usefixtures("database")
+def test_when_it_has_stopped_no_attempt_is_left(
+    provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_MODEL", "stalls")
+
+    async def once() -> None:
+        async with llm_durable.lifespan(FastAPI()):
+            with SetWorkflowID("one"):
+                await DBOS.start_workflow_async(llm_durable.write_answer, "one", "Why?")
+            await asyncio.to_thread(provider.wait, 1, lambda r: r.tokens_made == 3)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(once())
+    assert provider.wait(1).ended == "closed by the client"
 
 
 QUIET = """

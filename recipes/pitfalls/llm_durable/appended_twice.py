@@ -23,9 +23,14 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Run DBOS on a database that is gone with the process."""
     with TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/answers.sqlite"
-        name = "appended-twice"
-        quiet = "CRITICAL"
-        DBOS(config={"name": name, "system_database_url": url, "log_level": quiet})
+        DBOS(
+            config={
+                "name": "appended-twice",
+                "system_database_url": url,
+                "log_level": "CRITICAL",
+                "notification_listener_polling_interval_sec": 0.05,
+            }
+        )
         DBOS.launch()
         yield
         await in_thread(DBOS.destroy)
@@ -47,8 +52,7 @@ async def words() -> AsyncIterator[str]:
 async def run(workflow: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
     """Run a workflow, and read its stream to the end."""
     begun: WorkflowHandleAsync[None] = await DBOS.start_workflow_async(workflow)
-    begun_id = begun.workflow_id
-    stream = DBOS.read_stream_async(begun_id, STREAM, polling_interval_sec=0.05)
+    stream = DBOS.read_stream_async(begun.workflow_id, STREAM)
     return [value async for value in stream]
 
 

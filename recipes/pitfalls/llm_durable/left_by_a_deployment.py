@@ -34,6 +34,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             name="left-by-a-deployment",
             system_database_url=f"sqlite:///{folder}/answers.sqlite",
             log_level="CRITICAL",
+            notification_listener_polling_interval_sec=0.05,  # seconds
             # There is no application_version: DBOS makes one of the workflows' code.
         )
         DBOS(config=app.state.config)
