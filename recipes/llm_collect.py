@@ -36,7 +36,14 @@ import uvicorn
 from anyio import BrokenResourceError, CancelScope
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 SILENCE = 30.0  # seconds that the provider may be silent, before and in its answer
@@ -57,7 +64,8 @@ class Usage(BaseModel, validate_assignment=True):
     prompt_tokens: Count
     completion_tokens: Count = 0
     estimated: bool = True  # until the provider has counted
-    cost: Decimal | None = None  # None, and not 0, if nobody knows the prices
+    # None, and not 0, if nobody knows the prices. JSON has 0.0000004, and not 4E-7.
+    cost: Annotated[Decimal, PlainSerializer("{:f}".format)] | None = None
 
 
 class Prices(BaseModel, extra="forbid"):

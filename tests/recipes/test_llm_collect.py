@@ -713,6 +713,11 @@ def test_the_cost_is_exact(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert row(file)["usage"]["cost"] == "0.0000044"
 
 
+def test_a_very_small_cost_is_written_as_a_decimal_number() -> None:
+    usage = Usage(prompt_tokens=1, cost=Decimal("4E-7"))
+    assert usage.model_dump(mode="json")["cost"] == "0.0000004"
+
+
 def test_what_was_estimated_has_an_estimated_cost(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
