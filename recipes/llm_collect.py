@@ -140,7 +140,7 @@ class Store(NamedTuple):
         with CancelScope(shield=True):
             await wait([answer._writing], timeout=PATIENCE)
         if not answer._writing.done():
-            log.error("%s is not stored after %s seconds", answer.id, PATIENCE)
+            log.error("%s: not stored in time: %r", answer.id, answer.usage)
         return answer._writing.done() and answer._writing.result()
 
 

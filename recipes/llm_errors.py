@@ -37,6 +37,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
+# --8<-- [start:failures]
 TOKENS = 1000  # of an answer, at most
 LIMIT = 2_000_000  # bytes of a response; a thousand tokens take about 300,000
 FIRST = 10.0  # seconds from a request to its first token
@@ -52,7 +53,6 @@ recent = deque([-60.0] * 20, maxlen=20)
 retrying = stamina.AsyncRetryingCaller(attempts=3, wait_max=LONGEST)
 
 
-# --8<-- [start:failures]
 class Token(BaseModel):
     """A piece of the answer, with all its spaces and line ends."""
 

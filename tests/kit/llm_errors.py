@@ -87,7 +87,8 @@ def cell(provider: scripted.Provider, scenario: str, who: str) -> str:
     text = told(asked(environment(provider, **models), deadline))
     if scenario == "reset":
         # A reset may overtake the tokens, so how many come is a matter of luck.
-        return "`failed` (provider), or 502 before the first token"
+        no_token = "8 tokens from Anthropic" if len(models) == 2 else "502"
+        return f"`failed` (provider); before the first token {no_token}"
     requests = [r for r in provider.requests() if r.scenario == scenario]
     if len(requests) > 1 and scenario != "ok":
         text += f"; asked {len(requests)} times"

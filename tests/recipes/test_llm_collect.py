@@ -656,7 +656,8 @@ def test_a_write_that_takes_too_long_is_reported_and_may_still_come_through(
     asyncio.run(within())
     assert len(rows(file)) == 1
     said = [r.getMessage() for r in caplog.records if r.name == llm_collect.__name__]
-    assert said == ["0" * 24 + " is not stored after 0.05 seconds"]
+    usage = "Usage(prompt_tokens=4, completion_tokens=0, estimated=True, cost=None)"
+    assert said == [f"{'0' * 24}: not stored in time: {usage}"]
 
 
 def test_a_database_that_is_locked_for_a_moment_is_waited_for(file: Path) -> None:
