@@ -100,7 +100,7 @@ class Notes:
 
     asked: dict[str, Any]
     kind: str  # of the answer: its content type
-    estimated: int  # tokens: four characters of the question make one, or a chunk
+    estimated: int  # tokens: four bytes of the request make one, or a chunk
     hides_usage: bool = False  # from a client that has not asked for it
     counted: int | None = None  # tokens, by the provider
     ended: bool = False  # as it should

@@ -50,12 +50,14 @@ def with_provider(app: ASGIApp) -> ASGIApp:
                 # For the client that measures; uvicorn tells its own port later.
                 sys.stderr.write(f"provider on port {url.rpartition(':')[2]}\n")
                 os.environ["OPENAI_BASE_URL"] = f"{url}/v1"
+                os.environ["GATEWAY_URL"] = url
                 os.environ["OPENAI_API_KEY"] = "key"
                 # A model's name may say anything: the gateway's list is read once.
                 await app(scope, receive, send)
             return
         tokens = parse_qs(scope["query_string"].decode())["tokens"][0]
         os.environ["OPENAI_MODEL"] = tokens
+        os.environ["GATEWAY_MODEL"] = tokens
         if scope["path"] != "/v1/chat/completions":
             await app(scope, receive, send)
             return

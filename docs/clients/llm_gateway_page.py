@@ -16,7 +16,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-GATEWAY = "http://127.0.0.1:8000"  # OPENAI_BASE_URL names another one, or a provider
+GATEWAY = "http://127.0.0.1:8000"  # GATEWAY_URL names another one
 SILENCE = 60.0  # seconds
 LINE = 1_000_000  # bytes
 
@@ -91,12 +91,13 @@ async def answer(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Keep the connections while the application runs."""
-    url = os.environ.get("OPENAI_BASE_URL") or f"{GATEWAY}/v1"
+    url = os.environ.get("GATEWAY_URL") or GATEWAY
+    key = os.environ.get("GATEWAY_KEY") or "not-needed"
     async with aiohttp.ClientSession(
-        url.rstrip("/") + "/",
+        f"{url}/v1/",
         auto_decompress=False,
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0),
-        headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"},
+        headers={"Authorization": f"Bearer {key}"},
         timeout=aiohttp.ClientTimeout(None, sock_connect=5.0, sock_read=SILENCE),
     ) as session:
         yield {"session": session}
@@ -107,7 +108,7 @@ async def opened(
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """Ask while a status can still say no, and hang up in any case."""
     asked = {
-        "model": os.environ.get("OPENAI_MODEL") or "small",
+        "model": os.environ.get("GATEWAY_MODEL") or "small",
         "messages": [{"role": "user", "content": prompt}],
         "stream": True,
         "stream_options": {"include_usage": True},

@@ -45,6 +45,7 @@ COMMANDS = {
     "hypercorn recipes.sse_basic:app",
     "python -m cookbook.notebook open",
     "source .venv/bin/activate",
+    "uvicorn recipes.llm_cancel:app --workers 2",
     "uvicorn recipes.sse_broadcast:app --workers 2",
 }
 UNDO = "git checkout recipes/"  # of a "Break it"; tests/test_undo.py runs each of them

@@ -70,6 +70,7 @@ def provider(
     monkeypatch.setenv("GATEWAY_MODELS", f"{names} small=ok")
     monkeypatch.setenv("GATEWAY_KEYS", f"sk-other {KEY}")
     running.reset()
+    monkeypatch.setenv("GATEWAY_URL", running.url)
     return running
 
 
@@ -472,6 +473,7 @@ def upstream(
 
     threading.Thread(target=serve, daemon=True).start()
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{made.port}/v1/")
+    monkeypatch.setenv("GATEWAY_URL", f"http://127.0.0.1:{made.port}")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-ours")
     monkeypatch.setenv("GATEWAY_KEYS", KEY)
     monkeypatch.setenv("GATEWAY_MODELS", "ok=theirs")
@@ -852,6 +854,7 @@ def test_re_framed_events_are_those_of_llm_openai(
     provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch, scenario: str
 ) -> None:
     monkeypatch.setenv("OPENAI_MODEL", scenario)
+    monkeypatch.setenv("GATEWAY_MODEL", scenario)
     wanted = events_of(drive(llm_openai.app, ASK))
     provider.reset()
     run = drive(PAGE.app, ASK)
@@ -863,6 +866,7 @@ def test_re_framed_tokens_are_bytes_like_those_of_llm_openai(
     provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_MODEL", "newlines")
+    monkeypatch.setenv("GATEWAY_MODEL", "newlines")
     wanted = drive(llm_openai.app, ASK).body.partition(b"event: done")[0]
     provider.reset()
     assert drive(PAGE.app, ASK).body.partition(b"event: done")[0] == wanted
@@ -895,7 +899,7 @@ def test_whatever_comes_the_page_ends_with_failed(
 def test_a_refusal_is_a_502_of_the_pages(
     monkeypatch: pytest.MonkeyPatch, scenario: str
 ) -> None:
-    monkeypatch.setenv("OPENAI_MODEL", scenario)
+    monkeypatch.setenv("GATEWAY_MODEL", scenario)
     assert drive(PAGE.app, ASK).status == 502
 
 

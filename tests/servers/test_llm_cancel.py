@@ -5,8 +5,7 @@ import re
 import shlex
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from tests.kit.llm_cancel import (
     reset,
 )
 from tests.kit.redis import Redis, redis
-from tests.kit.servers import Server, free_port, uvicorn
+from tests.kit.servers import Server, free_port, until, uvicorn
 
 pytestmark = pytest.mark.timeout(2 * servers.START + 20)
 
@@ -81,14 +80,6 @@ def pair(shared: Redis, env: dict[str, str]) -> Iterator[list[Server]]:
     with uvicorn(APP, env=env) as one, uvicorn(APP, env=env) as other:
         until(lambda: len(channels(shared)) == 2, "both listen")
         yield [one, other]
-
-
-def until(done: Callable[[], object], what: str) -> None:
-    """Wait for something that sends no notice."""
-    deadline = time.monotonic() + servers.WAIT
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(servers.POLL)
 
 
 def channels(shared: Redis) -> list[bytes]:
@@ -207,6 +198,21 @@ def test_an_owner_has_an_id_once_in_all_processes(
             assert hers.status == 200
         assert post_cancel(other.port, "tea") == 204
     nothing_left(shared, one, other)
+
+
+def test_with_two_workers_a_stop_works_whichever_of_them_it_comes_to(
+    shared: Redis, gate: scripted.Provider, env: dict[str, str]
+) -> None:
+    env = {**env, "REDIS_URL": shared.url}
+    before = len(channels(shared))
+    with uvicorn(APP, "--workers", "2", env=env) as server:
+        until(lambda: len(channels(shared)) == before + 2, "both listen")
+        for number in range(6):
+            with generation(server.port, f"tea-{number}") as stream:
+                two_tokens(stream, gate)
+                assert post_cancel(server.port, f"tea-{number}") == 204
+                ended = stream.rest()
+                assert ended == [("cancelled", {"by": "request", "tokens": 2})]
 
 
 def test_without_redis_another_worker_knows_nothing(

@@ -86,13 +86,6 @@ def past(server: Server) -> list[dict[str, Any]]:
     return found
 
 
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + servers.WAIT
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(servers.POLL)
-
-
 def last(body: bytes) -> tuple[str, dict[str, Any]]:
     end = sse.parse([body]).events[-1]
     return end.event, json.loads(end.data)
@@ -146,11 +139,11 @@ def test_after_a_hundred_clients_that_leave_there_are_a_hundred_rows(
             for _ in range(number % 2):
                 answer.chunk()
             leave(answer)
-    until(lambda: len(past(server)) >= before + 100)
+    servers.until(lambda: len(past(server)) >= before + 100)
     found = past(server)[: len(past(server)) - before]
     assert sorted(int(row["prompt"]) for row in found) == [*range(100)]
     assert {row["status"] for row in found} == {"cancelled"}
-    until(lambda: all(request.over() for request in provider.requests()))
+    servers.until(lambda: all(request.over() for request in provider.requests()))
     assert "Traceback" not in server.output()
     assert "ERROR" not in server.output()
 
@@ -168,8 +161,10 @@ def test_clients_that_never_read_have_their_rows_as_well(
                     # It has stopped reading; the kernel's buffers are full at last.
                     stands_still(endless)
                     answer.abort()
-                until(lambda: not endless.requests() or endless.requests()[-1].over())
-            until(lambda: len(past(server)) == 3)
+                servers.until(
+                    lambda: not endless.requests() or endless.requests()[-1].over()
+                )
+            servers.until(lambda: len(past(server)) == 3)
             rows = past(server)
             assert {row["status"] for row in rows} == {"cancelled"}
             assert {len(row["text"]) for row in rows} == {100_000}
@@ -342,7 +337,7 @@ def test_break_it_without_the_clean_up_the_row_of_who_left_is_missing(
                 ask = ["curl", "-q", "-N", "-s", "--max-time", "1", server.url + ASK]
                 body = subprocess.run(ask, capture_output=True).stdout
                 assert b"event: token" in body
-                until(lambda: slow.requests()[-1].over())
+                servers.until(lambda: slow.requests()[-1].over())
                 counts.append(len(past(server)))
     assert counts == [1, 1]
 
