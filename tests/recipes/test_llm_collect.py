@@ -547,6 +547,14 @@ def test_a_second_row_with_the_same_id_is_refused(file: Path) -> None:
             connection.execute(copy)
 
 
+def test_a_row_without_an_answer_is_refused(file: Path) -> None:
+    drive(llm_collect.app, ASK)
+    with closing(sqlite3.connect(file)) as connection:
+        nothing = "INSERT INTO answers VALUES ('0', NULL)"
+        with pytest.raises(sqlite3.IntegrityError, match="NOT NULL"):
+            connection.execute(nothing)
+
+
 @pytest.mark.parametrize("how", ["disconnect_at", "cancel_at"])
 def test_a_write_that_has_begun_goes_on_when_the_client_or_the_server_gives_up(
     how: str, file: Path, monkeypatch: pytest.MonkeyPatch
