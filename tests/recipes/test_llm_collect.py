@@ -907,6 +907,23 @@ def test_whatever_a_chunk_holds_there_is_one_last_event_and_one_row(
     assert json.loads(drive(llm_collect.app, "/answers").body) == [row(file)]
 
 
+@pytest.mark.parametrize(("length", "end"), [(100, "done"), (101, "failed")])
+def test_a_reason_has_at_most_a_hundred_characters(
+    fake: Fake, length: int, end: str
+) -> None:
+    fake.body = whole(*replaced((3, "choices", 0, "finish_reason"), "r" * length))
+    assert last(drive(llm_collect.app, ASK))[0] == end
+
+
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
+@pytest.mark.parametrize(("count", "end"), [(10**12, "done"), (10**12 + 1, "failed")])
+def test_a_count_is_at_most_a_million_millions(
+    fake: Fake, name: str, count: int, end: str
+) -> None:
+    fake.body = whole(*replaced((4, "usage", name), count))
+    assert last(drive(llm_collect.app, ASK))[0] == end
+
+
 def test_a_provider_that_never_counts_leaves_an_estimate(fake: Fake) -> None:
     fake.body = whole(*CHUNKS[:-1])
     name, done = last(drive(llm_collect.app, ASK))
