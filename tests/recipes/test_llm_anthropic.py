@@ -734,6 +734,32 @@ def test_the_last_count_holds_and_a_null_says_nothing(fake: Fake) -> None:
     )
 
 
+def test_a_null_among_the_first_counts_says_nothing_either(fake: Fake) -> None:
+    first = {
+        "input_tokens": 10,
+        "cache_read_input_tokens": None,
+        "cache_creation_input_tokens": None,
+        "output_tokens": 1,
+    }
+    assert counted(fake, first, {"output_tokens": 7}) == Usage(
+        completion_tokens=7,
+        prompt_tokens=10,
+        total_tokens=17,
+        prompt_tokens_details={"cached_tokens": 0, "cache_write_tokens": 0},
+    )
+
+
+@pytest.mark.parametrize(
+    ("tokens", "end"), [(1_000_000_000, "done"), (1_000_000_001, "failed")]
+)
+def test_a_count_is_at_most_a_billion(fake: Fake, tokens: int, end: str) -> None:
+    nothing = {"input_tokens": 0, "output_tokens": 0}
+    start = replaced(CHUNKS[0], ("message", "usage"), nothing)
+    over = replaced(CHUNKS[END_AT], ("usage",), {"output_tokens": tokens})
+    fake.body = framed(start, replaced(over, ("delta", "stop_reason"), "end_turn"))
+    assert check(drive(llm_anthropic.app, ASK)) == end
+
+
 def test_an_answer_without_its_first_event_is_complete_and_has_no_bill(
     fake: Fake,
 ) -> None:

@@ -547,6 +547,14 @@ def test_a_second_row_with_the_same_id_is_refused(file: Path) -> None:
             connection.execute(copy)
 
 
+def test_a_row_without_an_answer_is_refused(file: Path) -> None:
+    drive(llm_collect.app, ASK)
+    with closing(sqlite3.connect(file)) as connection:
+        nothing = "INSERT INTO answers VALUES ('0', NULL)"
+        with pytest.raises(sqlite3.IntegrityError, match="NOT NULL"):
+            connection.execute(nothing)
+
+
 @pytest.mark.parametrize("how", ["disconnect_at", "cancel_at"])
 def test_a_write_that_has_begun_goes_on_when_the_client_or_the_server_gives_up(
     how: str, file: Path, monkeypatch: pytest.MonkeyPatch
@@ -905,6 +913,23 @@ def test_whatever_a_chunk_holds_there_is_one_last_event_and_one_row(
     assert json.loads(drive(llm_collect.app, "/answers").body) == [row(file)]
 
 
+@pytest.mark.parametrize(("length", "end"), [(100, "done"), (101, "failed")])
+def test_a_reason_has_at_most_a_hundred_characters(
+    fake: Fake, length: int, end: str
+) -> None:
+    fake.body = whole(*replaced((3, "choices", 0, "finish_reason"), "r" * length))
+    assert last(drive(llm_collect.app, ASK))[0] == end
+
+
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
+@pytest.mark.parametrize(("count", "end"), [(10**12, "done"), (10**12 + 1, "failed")])
+def test_a_count_is_at_most_a_million_millions(
+    fake: Fake, name: str, count: int, end: str
+) -> None:
+    fake.body = whole(*replaced((4, "usage", name), count))
+    assert last(drive(llm_collect.app, ASK))[0] == end
+
+
 def test_a_provider_that_never_counts_leaves_an_estimate(fake: Fake) -> None:
     fake.body = whole(*CHUNKS[:-1])
     name, done = last(drive(llm_collect.app, ASK))
@@ -992,6 +1017,7 @@ def test_the_list_is_paged_and_misses_nothing(
     while page := client(limit=7, **before).json():
         assert len(page) <= 7
         seen += [answer["text"] for answer in page]
+        assert len(seen) <= 30  # A page that repeats itself would never end.
         before = {"before": page[-1]["id"]}
     assert seen == [str(number) for number in reversed(range(30))]
 

@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import asdict
 from typing import Any, Literal
 
 import anthropic
@@ -16,6 +17,7 @@ import openai
 import pytest
 import stamina
 from anthropic.types import Model
+from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -439,6 +441,15 @@ def test_any_other_one_is_no_reason_to_wait_longer_or_shorter(
     assert (run.status, len(waits)) == (429, 2)
     assert run.headers.get("retry-after") == ("0" if theirs == "0" else None)
     assert all(0 < wait < 2 for wait in waits)
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"Retry-After": "0"}])
+def test_where_the_provider_names_no_wait_stamina_chooses_it(
+    headers: dict[str, str] | None,
+) -> None:
+    llm_errors.recent.extend([-60.0] * 20)
+    error = HTTPException(502, asdict(llm_errors.BROKEN), headers)
+    assert llm_errors.again(error) is True  # A number would be the seconds to wait.
 
 
 def ask_often(number: int) -> list[int]:

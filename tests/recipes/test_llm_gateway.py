@@ -519,6 +519,15 @@ def test_only_the_model_and_the_wish_for_the_usage_are_changed(
     assert KEY.encode() not in head + body
 
 
+def test_the_providers_name_of_a_model_may_hold_an_equals_sign(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_MODELS", "ok=theirs?version=2")
+    upstream.says = response(CHUNK + DONE)
+    assert ask().status == 200
+    assert json.loads(upstream.heard[1])["model"] == "theirs?version=2"
+
+
 @pytest.mark.parametrize("stream", [False, None, "true", 1])
 def test_what_is_no_stream_is_not_asked_for_the_usage(
     upstream: Upstream, stream: object
