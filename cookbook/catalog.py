@@ -239,6 +239,7 @@ def page(slug: str, root: Path = ROOT) -> Page:
 
     path = root / "docs" / "recipes" / f"{slug}.md"
     _, found = get_data(path.read_text("utf-8"))
+    found.pop("search", None)  # For the theme: how high a search ranks the page.
     wanted = Page.__dataclass_fields__.keys()
     if found.keys() != wanted or not all(found.values()):
         keys = ", ".join(wanted)

@@ -202,12 +202,14 @@ def bill(usage: ResponseUsage | None) -> CompletionUsage | None:
 
 async def answer_in_events(events: Events) -> AsyncIterator[Event]:
     """Turn the events of the Responses API into ours; each has a type that names it."""
+    start = None
     done = None
     try:
         async for event in events:
-            if event.type == "response.created":
+            if event.type == "response.created" and start is None:
                 model = event.response.model or model_name()  # Some leave it out.
-                yield Start(id=event.response.id, model=model)
+                start = Start(id=event.response.id, model=model)
+                yield start
             elif event.type in ("response.output_text.delta", "response.refusal.delta"):
                 yield Token(text=event.delta)
             elif event.type == "response.completed":

@@ -15,6 +15,7 @@ import anyio
 import httpx2
 import openai
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
@@ -679,6 +680,16 @@ def test_fields_that_the_bill_does_not_know_are_dropped(fake: Fake) -> None:
 
 
 # A place in the table
+
+
+def test_a_stop_that_redis_does_not_answer_is_a_503(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+    with TestClient(llm_cancel.app, headers={"Authorization": "Bearer ada"}) as client:
+        refused = client.post("/generations/tea/cancel")
+    told = {"detail": "Stop does not work now. Close the stream."}
+    assert (refused.status_code, refused.json()) == (503, told)
 
 
 def test_a_table_without_redis_knows_only_its_own() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import dbos
 import pytest
+from anyio import BrokenResourceError
 from dbos import DBOS, SetWorkflowID
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -870,3 +871,16 @@ def test_a_stop_writes_nothing_to_the_log(
     assert provider.wait(1).ended == "closed by the client"
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_error_of_a_slow_client_that_leaves_is_dropped_and_no_other() -> None:
+    async def leaves(error: Exception) -> None:
+        answer: Any = SimpleNamespace(workflow_id="llm_durable:tea", created_at=1)
+        opened: Any = llm_durable.open_events(answer, "")
+        await anext(opened)
+        await opened.athrow(ExceptionGroup("FastAPI's", [error]))
+
+    with pytest.raises(StopAsyncIteration):
+        asyncio.run(leaves(BrokenResourceError()))
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(leaves(ValueError()))

@@ -756,6 +756,13 @@ def test_a_response_that_does_not_name_its_model_has_the_name_that_was_asked_for
     assert check(run) == "done"
 
 
+def test_a_response_that_is_created_twice_has_one_start(fake: Fake) -> None:
+    fake.body = in_events(RESPONSE[0], *RESPONSE)  # llama.cpp does that at times.
+    run = drive(llm_openai.app, RESPONSES)
+    assert [event.event for event in events(run)].count("start") == 1
+    assert check(run) == "done"
+
+
 def test_the_responses_api_is_told_to_keep_nothing(fake: Fake) -> None:
     drive(llm_openai.app, RESPONSES)
     assert fake.question == {

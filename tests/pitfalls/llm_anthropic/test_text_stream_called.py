@@ -1,8 +1,11 @@
 """docs/pitfalls/tokens.md: 'async_generator' object is not callable."""
 
 import json
+from collections.abc import AsyncIterator
+from typing import Self
 
 import pytest
+from anthropic.resources.messages import AsyncMessages
 from starlette.types import ASGIApp
 
 from cookbook.llm import scripted
@@ -26,6 +29,27 @@ def test_wrong_the_answer_breaks_off_before_its_first_token(
     assert isinstance(run.error, TypeError)
     assert str(run.error) == "'async_generator' object is not callable"
     assert (run.body, "end" in run.journal) == (b"", False)
+
+
+class Imagined:
+    """The stream of the SDK as the wrong code imagines it."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def text_stream(self) -> AsyncIterator[str]:
+        """Give the tokens."""
+        yield "Tea"
+
+
+def test_it_would_work_if_text_stream_were_a_method(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(AsyncMessages, "stream", lambda *_, **__: Imagined())
+    assert ask(wrong.app, monkeypatch).body == b"Tea"
 
 
 def test_right_the_recipe_reads_the_events_themselves(

@@ -9,6 +9,7 @@ from cookbook.background import serving
 from cookbook.llm import scripted
 from recipes import llm_cancel
 from recipes.pitfalls.llm_cancel import anyones_id as wrong
+from tests.kit import servers
 from tests.kit.llm_cancel import generation, post_cancel
 
 
@@ -32,6 +33,13 @@ def test_wrong_zoe_stops_the_answer_of_ada(provider: scripted.Provider) -> None:
         # And whoever counts learns how many answers there are.
         assert client.post("/answers/2/cancel?user=zoe").status_code == 404
         assert client.post("/answers/0/cancel?user=zoe").status_code == 404
+
+
+def test_an_answer_that_nobody_stops_is_complete(provider: scripted.Provider) -> None:
+    with serving(wrong.app) as address, httpx2.Client(base_url=address) as client:
+        client.post("/answers?prompt=x&model=ok&user=ada")
+        servers.until(lambda: wrong.tasks[0].done(), "the answer")
+        assert provider.wait(1).ended == "complete"
 
 
 def test_right_zoe_is_told_what_she_would_be_told_of_no_answer(

@@ -1,9 +1,11 @@
 """docs/pitfalls/tokens.md: the provider still writes after break."""
 
+import asyncio
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from openai import AsyncOpenAI
 
 from cookbook.background import serving
 from cookbook.llm import scripted
@@ -32,6 +34,18 @@ def test_wrong_after_break_the_provider_still_writes(
         made = provider.wait(1, lambda request: request.tokens_made == 23)
         assert made.hung_up_after is None
         wrong.answers.clear()
+
+
+@pytest.mark.usefixtures("provider")
+def test_an_answer_that_is_read_to_its_end_hides_the_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def read() -> str:
+        async with AsyncOpenAI() as client:
+            monkeypatch.setattr(wrong, "AsyncOpenAI", lambda: client)
+            return "".join([text async for text in wrong.write("x", "ok", 100)])
+
+    assert asyncio.run(read()) == "Tea is hot because the water was."
 
 
 def test_right_who_is_stopped_leaves_the_provider(provider: scripted.Provider) -> None:

@@ -45,6 +45,11 @@ def test_a_provider_that_goes_on_hides_the_mistake(provider: scripted.Provider) 
         assert provider.wait(1).hung_up_after is not None
 
 
+def test_before_any_answer_nothing_is_being_written() -> None:
+    with serving(wrong.app) as address, httpx2.Client(base_url=address) as client:
+        assert client.get("/writing").json() == {"stop": False, "writing": False}
+
+
 def test_right_the_recipe_cancels_what_it_waits_for(
     provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

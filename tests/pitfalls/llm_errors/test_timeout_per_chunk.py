@@ -1,4 +1,4 @@
-"""docs/pitfalls/tokens.md: my timeout does not end a slow answer."""
+"""docs/pitfalls/tokens.md: OpenAI timeout ignored, a slow answer goes on."""
 
 from collections.abc import AsyncIterator, Iterator
 

@@ -1,4 +1,4 @@
-"""docs/pitfalls/tokens.md: an error message stands in the model's answer."""
+"""docs/pitfalls/tokens.md: the text of an error is shown as part of the answer."""
 
 import pytest
 
