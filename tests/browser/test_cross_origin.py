@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.kit import servers
 from tests.kit.changed import changed
 from tests.kit.cross_origin import bare_page, site
+from tests.kit.nginx import nginx
 from tests.kit.servers import Server, free_port, uvicorn
 
 pytestmark = pytest.mark.timeout(servers.START + 30)
@@ -275,6 +276,32 @@ def test_only_a_partitioned_cookie_goes_along_from_another_site(
         init = {"method": "POST", "credentials": "include"}
         assert tab.evaluate(FETCH, [url, init])[0] == 200
         assert tab.evaluate(FETCH, [url, {"credentials": "include"}]) == found
+
+
+def test_without_allow_credentials_the_cookie_is_sent_and_the_answer_hidden(
+    origins: Origins, chromium: Browser
+) -> None:
+    env = {"ORIGINS": origins.listed, "CREDENTIALS": "no"}
+    with (
+        uvicorn(f"{WATCHED}:other", env=env) as server,
+        bare_page(chromium) as (page, said),
+    ):
+        sign_in(page, origins.listed, origins.api.url)
+        url = f"{server.url}/cookies"
+        assert page.evaluate(FETCH, [url, {"credentials": "include"}]) == FAILED
+        assert "'Access-Control-Allow-Credentials' header" in said[0]
+        assert asked(server, "GET /cookies") == 1
+
+
+def test_a_proxy_that_adds_the_header_again_spoils_it(
+    origins: Origins, chromium: Browser
+) -> None:
+    again = f"add_header Access-Control-Allow-Origin {origins.listed} always;"
+    location = f"location / {{ proxy_pass {origins.api.url}; {again} }}"
+    with nginx(location) as proxy, bare_page(chromium) as (page, said):
+        page.goto(f"{origins.listed}/{HERE}")
+        assert page.evaluate(FETCH, [f"{proxy.url}/events", {}]) == FAILED
+        assert "contains multiple values" in said[0]
 
 
 # Preflights

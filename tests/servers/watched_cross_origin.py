@@ -21,7 +21,7 @@ other = FastAPI()
 other.add_middleware(
     CORSMiddleware,
     allow_origins=ORIGINS,
-    allow_credentials=True,
+    allow_credentials=os.environ.get("CREDENTIALS") != "no",
     allow_methods=["*"],
     max_age=int(os.environ.get("MAX_AGE", "600")),
 )
