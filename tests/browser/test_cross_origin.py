@@ -176,6 +176,18 @@ def test_no_script_can_read_the_cookie(origins: Origins, tab: Page) -> None:
     assert cookie["sameSite"] == "Lax"
 
 
+def test_a_cookie_goes_to_every_port_of_its_host(origins: Origins, tab: Page) -> None:
+    sign_in(tab, origins.listed, origins.api.url)
+    init = {"credentials": "include"}
+    url = f"{origins.any_origin.url}/events"
+    # Another process, which has signed with another key.
+    assert tab.evaluate(FETCH, [url, init]) == [401, '{"detail":"Sign in again."}']
+    sign_in(tab, origins.listed, origins.any_origin.url)
+    assert ADA in tab.evaluate(FETCH, [url, init])[1]
+    (only,) = tab.context.cookies()
+    assert only["domain"] == "127.0.0.1"
+
+
 # Strange pages
 
 
