@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from cookbook.catalog import ROOT
 from tests.kit import servers
 from tests.kit.changed import changed
 from tests.kit.cross_origin import bare_page, site
@@ -277,17 +278,34 @@ def test_only_a_partitioned_cookie_goes_along_from_another_site(
     origins: Origins, tab: Page
 ) -> None:
     url = f"{origins.other.url}/cookies"
-    same = [200, '["apart","lax","none"]']
-    elsewhere = origins.listed.replace("127.0.0.1", "localhost")
-    for page, found in (
-        (elsewhere, [200, '["apart"]']),
-        (origins.listed, same),
-        (elsewhere, [200, '["apart"]']),
+    ask, post = {"credentials": "include"}, {"credentials": "include", "method": "POST"}
+    tab.goto(f"{origins.listed}/{HERE}")
+    assert tab.evaluate(FETCH, [url, post])[0] == 200
+    assert tab.evaluate(FETCH, [url, ask]) == [200, '["apart","lax","none"]']
+    # From another site none of them goes along; it has a jar of its own.
+    tab.goto(f"{origins.listed.replace('127.0.0.1', 'localhost')}/{HERE}")
+    assert tab.evaluate(FETCH, [url, ask]) == [200, "[]"]
+    assert tab.evaluate(FETCH, [url, post])[0] == 200
+    assert tab.evaluate(FETCH, [url, ask]) == [200, '["apart"]']
+
+
+def test_a_browser_refuses_a_star_for_a_request_with_cookies(
+    origins: Origins, chromium: Browser
+) -> None:
+    env = {"ORIGINS": "*", "CREDENTIALS": "no"}
+    with (
+        uvicorn(f"{WATCHED}:other", env=env) as server,
+        bare_page(chromium) as (page, said),
     ):
-        tab.goto(f"{page}/{HERE}")
-        init = {"method": "POST", "credentials": "include"}
-        assert tab.evaluate(FETCH, [url, init])[0] == 200
-        assert tab.evaluate(FETCH, [url, {"credentials": "include"}]) == found
+        page.goto(f"{origins.listed}/{HERE}")
+        url = f"{server.url}/id?id_=1"
+        assert page.evaluate(FETCH, [url, {}])[0] == 200
+        assert page.evaluate(FETCH, [url, {"credentials": "include"}]) == FAILED
+        # The heading of the page of pitfalls is the browser's own sentence.
+        pitfalls = (ROOT / "docs/pitfalls/around.md").read_text("utf-8")
+        headings = [x[3:] for x in pitfalls.splitlines() if x.startswith("## ")]
+        assert headings[0] in said[0]
+        assert page.evaluate(LISTEN, [url, True, 1]) == "closed"
 
 
 def test_without_allow_credentials_the_cookie_is_sent_and_the_answer_hidden(
@@ -379,6 +397,16 @@ def test_an_event_source_sends_any_id_without_a_preflight(
         _, came = tab.evaluate(LISTEN, [url, False, 2])
         assert tab.evaluate("JSON.parse", came) == sent
     assert asked(origins.other, "OPTIONS /id") == 0
+
+
+def test_after_a_proxy_refused_a_long_id_it_does_not_connect_again(
+    origins: Origins, tab: Page
+) -> None:
+    with nginx(f"location / {{ proxy_pass {origins.other.url}; }}") as proxy:
+        tab.goto(f"{origins.listed}/{HERE}")
+        url = f"{proxy.url}/id?id_=x&times="
+        assert len(tab.evaluate(LISTEN, [f"{url}7000", False, 2])) == 2
+        assert tab.evaluate(LISTEN, [f"{url}9000", False, 2]) == "closed"
 
 
 def test_fetch_needs_a_preflight_for_it_and_the_servers_leave(

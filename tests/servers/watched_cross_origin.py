@@ -43,13 +43,13 @@ async def cookies(request: Request) -> list[str]:
 
 
 @other.get("/id")
-async def again(request: Request, id_: str) -> StreamingResponse:
+async def again(request: Request, id_: str, times: int = 1) -> StreamingResponse:
     """Send an event with this id, and the id that came."""
     came = request.headers.get("Last-Event-ID", "").encode("latin-1").decode()
     data = json.dumps(came)
 
     async def body() -> AsyncIterator[str]:
-        yield f"retry: 10\nid: {id_}\ndata: {data}\n\n"
+        yield f"retry: 10\nid: {id_ * times}\ndata: {data}\n\n"
 
     return StreamingResponse(body(), media_type="text/event-stream")
 
