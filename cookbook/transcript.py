@@ -46,6 +46,7 @@ RELAYED = "data: [DONE]"
 CHUNK = re.compile(r"^-, [\d,]+ bytes\n|(?<=^-, end: )[\d,]+ chunks, ", re.MULTILINE)
 REFERENCE = re.compile(r'(?<="reference":")[0-9a-f]{16}')  # of a failure in the log
 KEPT = re.compile(r'(?<="id":")[0-9a-f]{24}(?=")')  # of an answer that is stored
+SIGNED = re.compile(r"(?<==ada\.)[0-9a-f]{64}")  # with a key of the process
 ASKED = re.compile(r'(?<="asked_at":")[^"]+')
 
 
@@ -56,7 +57,7 @@ def file_of(recipe: Recipe) -> Path:
 
 def without_times(transcript: str) -> str:
     """Give all of a transcript that has to be the same in every recording."""
-    for varying in (TIME, FEED, WAITS, REFERENCE, KEPT, ASKED):
+    for varying in (TIME, FEED, WAITS, REFERENCE, KEPT, SIGNED, ASKED):
         transcript = varying.sub("-", transcript)
     sections = transcript.split("--8<-- [start:")
     for number, text in enumerate(sections):
