@@ -1,11 +1,13 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
+#   "anyio>=4.16",
 #   "fastapi>=0.165",
 #   "opentelemetry-api>=1.45",
 #   "starlette>=1.10",
 #   "uvicorn>=0.54",
 # ]
+#
 # [tool.cookbook]
 # application = true
 # ///
@@ -21,14 +23,16 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import uuid4
 
+import anyio
 import uvicorn
-from fastapi import FastAPI, Query
+from fastapi import Depends, FastAPI, Query
 from fastapi.sse import EventSourceResponse
 from opentelemetry import trace
 from pydantic import BaseModel
@@ -145,7 +149,7 @@ class Measure:
 
 
 # --8<-- [end:measure]
-# --8<-- [start:write_down]
+# --8<-- [start:report]
 def write_down(scope: Scope, stream: Stream, span: trace.Span) -> None:
     """Put what was measured into the log, and into the span of the stream."""
     # The path that was asked for is the client's text; the route's path is yours.
@@ -172,8 +176,6 @@ def write_down(scope: Scope, stream: Stream, span: trace.Span) -> None:
     )
 
 
-# --8<-- [end:write_down]
-# --8<-- [start:app]
 class App(FastAPI):
     """Puts both around all that Starlette adds, its answer 500 included."""
 
@@ -186,7 +188,7 @@ app = App(title="stream_middleware")
 app.add_middleware(GZipMiddleware, compresslevel=6)
 
 
-# --8<-- [end:app]
+# --8<-- [end:report]
 # --8<-- [start:producer]
 class Order(BaseModel):
     """What the shop tells about one order."""
@@ -202,7 +204,10 @@ async def read_page(first: int, count: int) -> list[Order]:
     return [Order(id=number) for number in range(first, first + count)]
 
 
-async def all_orders(fail_at: int) -> AsyncIterator[Order]:
+Orders = AsyncGenerator[Order, None]
+
+
+async def all_orders(fail_at: int) -> Orders:
     """Give the orders as they are read; fail at one of them, if you like."""
     for first in range(1, LAST + 1, PAGE):
         # The span ends before the first `yield`: it belongs to this task alone.
@@ -214,23 +219,37 @@ async def all_orders(fail_at: int) -> AsyncIterator[Order]:
             yield order
 
 
+# --8<-- [end:producer]
+# --8<-- [start:streams]
 FailAt = Annotated[int, Query(ge=0, le=LAST)]
 
 
+async def own_orders(fail_at: FailAt = 0) -> AsyncIterator[Orders]:
+    """Own the orders of one request: close them as soon as the response has ended."""
+    try:
+        async with aclosing(all_orders(fail_at)) as feed:
+            yield feed
+    except* anyio.BrokenResourceError:
+        pass  # FastAPI raises it if an event was waiting when the client left.
+
+
+OwnOrders = Annotated[Orders, Depends(own_orders)]
+
+
 @app.get("/orders")
-async def orders(fail_at: FailAt = 0) -> AsyncIterator[Order]:
+async def orders(feed: OwnOrders) -> AsyncIterator[Order]:
     """Send the orders as JSON Lines, compressed for who asks for it."""
-    async for order in all_orders(fail_at):
+    async for order in feed:
         yield order
 
 
 @app.get("/events", response_class=EventSourceResponse)
-async def events(fail_at: FailAt = 0) -> AsyncIterator[Order]:
+async def events(feed: OwnOrders) -> AsyncIterator[Order]:
     """Send the orders as events."""
-    async for order in all_orders(fail_at):
+    async for order in feed:
         yield order
 
 
-# --8<-- [end:producer]
+# --8<-- [end:streams]
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=8000)

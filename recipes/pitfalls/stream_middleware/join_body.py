@@ -9,12 +9,13 @@ See it:   with 0 bytes received
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 app = FastAPI()
-Next = Callable[[Request], Awaitable[StreamingResponse]]
+Next = Callable[[Request], Awaitable[Any]]
 log = logging.getLogger("uvicorn.error")
 
 
