@@ -15,7 +15,6 @@
 
 Run it:   uvicorn recipes.stream_middleware:app
 Try it:   curl -N http://127.0.0.1:8000/orders
-          curl -N 'http://127.0.0.1:8000/orders?fail_at=4'
           curl -N http://127.0.0.1:8000/events
 """
 
