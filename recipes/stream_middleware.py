@@ -4,7 +4,6 @@
 #   "anyio>=4.16",
 #   "fastapi>=0.165",
 #   "opentelemetry-api>=1.45",
-#   "starlette>=1.10",
 #   "uvicorn>=0.54",
 # ]
 #

@@ -251,7 +251,7 @@ def test_a_server_that_stops_gives_its_streams_up_and_does_not_wait_for_the_line
         running.wait()
         assert "Cancel 1 running task(s)" in running.output()
         # It may be there: uvicorn ends when it likes.
-        assert "complete" not in running.output()
+        assert "complete;" not in running.output()
 
 
 def test_each_of_two_workers_writes_the_lines_of_its_own_streams() -> None:
