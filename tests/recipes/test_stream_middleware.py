@@ -36,6 +36,9 @@ LOGGED = re.compile(
 )
 
 
+PAUSE = recipe.PAUSE
+
+
 @pytest.fixture(autouse=True)
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Give the lines of the recipe's log, as a list that grows; nothing pauses."""
@@ -92,6 +95,19 @@ def test_orders_are_out_before_the_next_page_is_read(
     assert run.journal.count("page") == 1
     assert run.journal[-2:] == ["disconnect", "returned"]
     assert (PAGE, LAST, recipe.Stream(0).end) == (2, 6, "cut short")
+
+
+def test_each_page_takes_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    clock = SimpleNamespace(sleep=pause, CancelledError=asyncio.CancelledError)
+    monkeypatch.setattr(recipe, "asyncio", clock)
+    monkeypatch.setattr(recipe, "PAUSE", PAUSE)
+    drive(recipe.app, "/orders")
+    assert pauses == [0.5] * 3
 
 
 @pytest.mark.parametrize("stalls", [False, True])
