@@ -140,6 +140,13 @@ def test_a_number_that_is_no_order_is_refused_before_the_stream(
     assert only(logged) | {"status": "422", "end": "complete"} == only(logged)
 
 
+@pytest.mark.parametrize(("number", "count"), [(0, LAST), (1, 0), (LAST, LAST - 1)])
+def test_the_orders_before_the_one_that_fails_are_sent(number: int, count: int) -> None:
+    run = drive(recipe.app, f"/orders?fail_at={number}")
+    assert len(run.chunks) == count
+    assert (run.error is None) == (number == 0)
+
+
 def test_any_other_error_of_the_feed_is_raised() -> None:
     run = drive(recipe.app, "/orders?fail_at=4")
     assert isinstance(run.error, ValueError)
