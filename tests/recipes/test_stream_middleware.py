@@ -140,11 +140,18 @@ def test_a_number_that_is_no_order_is_refused_before_the_stream(
     assert only(logged) | {"status": "422", "end": "complete"} == only(logged)
 
 
-@pytest.mark.parametrize(("number", "count"), [(0, LAST), (1, 0), (LAST, LAST - 1)])
+@pytest.mark.parametrize(("number", "count"), [(0, LAST), (2, 1), (LAST, LAST - 1)])
 def test_the_orders_before_the_one_that_fails_are_sent(number: int, count: int) -> None:
     run = drive(recipe.app, f"/orders?fail_at={number}")
     assert len(run.chunks) == count
     assert (run.error is None) == (number == 0)
+
+
+def test_a_failure_before_the_first_chunk_becomes_a_500_since_the_head_is_held(
+    logged: list[str],
+) -> None:
+    assert drive(recipe.app, "/orders?fail_at=1").status == 500
+    assert (only(logged)["status"], only(logged)["end"]) == ("500", "failed")
 
 
 def test_any_other_error_of_the_feed_is_raised() -> None:
