@@ -28,6 +28,7 @@ FLOODING = ("--factory", "tests.servers.watched_stream_middleware:flooding")
 PAGE = (ROOT / "docs/recipes/stream_middleware.md").read_text("utf-8")
 PATHS = ("/orders", "/events")
 LEAVE = ["--max-time", "0.8"]
+QUICK = {"PAUSE": "0.1"}  # seconds of a page
 Serve = Callable[..., AbstractContextManager[Server]]
 
 
@@ -125,7 +126,10 @@ def test_every_server_tells_the_end_and_lets_the_chunks_through(
 def others(server: Server) -> Iterator[dict[str, Server]]:
     """Serve the recipe by three servers."""
     app = "tests.servers.watched_stream_middleware:app"
-    with servers.hypercorn(app) as one, servers.granian(app) as two:
+    with (
+        servers.hypercorn(app, env=QUICK) as one,
+        servers.granian(app, env=QUICK) as two,
+    ):
         yield {"uvicorn": server, "hypercorn": one, "granian": two}
 
 
@@ -256,7 +260,7 @@ def test_a_server_that_stops_gives_its_streams_up_and_does_not_wait_for_the_line
 
 def test_each_of_two_workers_writes_the_lines_of_its_own_streams() -> None:
     app = "tests.servers.watched_stream_middleware:app"
-    with uvicorn(app, "--workers", "2") as running:
+    with uvicorn(app, "--workers", "2", env=QUICK) as running:
         pids: set[int] = set()
         asked = 0
         while len(pids) < 2:

@@ -15,6 +15,7 @@ from recipes.stream_middleware import Order
 
 BIG = 1024 * 1024  # characters of an order in a flood
 
+vars(recipe)["PAUSE"] = float(os.environ.get("PAUSE", recipe.PAUSE))
 all_orders = recipe.all_orders
 feeds = {"open": 0}
 
