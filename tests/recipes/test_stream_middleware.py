@@ -323,6 +323,24 @@ def test_time_to_first_byte_and_duration_are_in_seconds(
     assert (told["first"], told["seconds"]) == ("1.250 s", "9.500")
 
 
+def test_an_ordinary_endpoint_is_complete_although_its_client_has_left(
+    logged: list[str],
+) -> None:
+    app = App()
+
+    @app.get("/")
+    async def slow() -> None:
+        note("begun")
+        while "disconnect" not in asgi._journal:
+            await asyncio.sleep(0)
+
+    def begun() -> None:
+        servers.until(lambda: "begun" in asgi._journal, "the endpoint")
+
+    assert drive(app, "/", leave_after=begun).lost
+    assert only(logged)["end"] == "complete"
+
+
 def test_a_response_500_is_measured_and_has_its_id(logged: list[str]) -> None:
     app = App()
 
