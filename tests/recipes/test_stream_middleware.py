@@ -331,8 +331,9 @@ def test_an_ordinary_endpoint_is_complete_although_its_client_has_left(
     @app.get("/")
     async def slow() -> None:
         note("begun")
-        while "disconnect" not in asgi._journal:
-            await asyncio.sleep(0)
+        await asyncio.to_thread(
+            servers.until, lambda: "disconnect" in asgi._journal, "the client to leave"
+        )
 
     def begun() -> None:
         servers.until(lambda: "begun" in asgi._journal, "the endpoint")
