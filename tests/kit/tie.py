@@ -26,7 +26,9 @@ LINES, COLUMNS, SECTIONS = 90, 88, 5  # of a recipe; the lines are lines of code
 APPLICATION = 160  # lines of code of a whole application
 PAGE = 300  # lines
 OURS = {"recipes", "cookbook", "tests", "benchmarks"}
-PART_OF = {"pydantic": "fastapi", "starlette": "fastapi"}  # comes with
+# What comes with another package, or is named otherwise than what one installs.
+PART_OF = {"pydantic": "fastapi", "starlette": "fastapi"}
+PART_OF |= {"opentelemetry": "opentelemetry_api"}
 INCLUDE = re.compile(r'^\s*--8<-- "([^":]+)(?::([\w-]+))?"\s*$')
 FENCE = re.compile(r"^( *)(```+)(\w*).*?\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 START = re.compile(r"--8<-- \[start:([\w-]+)\]")
