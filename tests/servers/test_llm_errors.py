@@ -236,7 +236,9 @@ def test_a_real_model_plays_both_providers() -> None:
     with local.running() as real:
         for key in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
             with uvicorn(APP, env={**real.env, key: ""}, warm=True) as server:
-                with raw_get(server.port, "/answer?prompt=Say+hello.") as answer:
+                # When an answer begins with an emoji, llama.cpp leaves out Anthropic's
+                # `message_start`: that one is unreadable. Greetings begin with them.
+                with raw_get(server.port, "/answer?prompt=Why+is+tea+hot") as answer:
                     events = sse.parse([answer.rest()]).events
                 names = [event.event for event in events]
                 assert [names[0], *set(names[1:-1]), names[-1]] == [
