@@ -538,6 +538,7 @@ def check(run: Run) -> None:
 @example(spot=("openai", 1, ("choices", 0, "delta", "content")), value="half \ud83d")
 @example(spot=("anthropic", 3, ("delta", "text")), value="half \ud83d")
 @example(spot=("anthropic", 0, ("type",)), value="error")
+@example(spot=("anthropic", 3, ("index",)), value=99)
 def test_whatever_a_value_is_the_answer_ends_as_the_page_says(
     fake: Fake, spot: tuple[str, int, tuple[Any, ...]], value: object
 ) -> None:

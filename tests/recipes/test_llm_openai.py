@@ -271,9 +271,9 @@ def test_wherever_the_bytes_end_only_a_whole_answer_is_done(
     run = drive(llm_openai.app, ASK)
     # A connection that is lost after the provider's last event has done no harm.
     lost = reset and b"[DONE]" not in fake.body
-    whole = not lost and b'"finish_reason":"stop"' in fake.body.replace(b" ", b"")
+    complete = not lost and b'"finish_reason":"stop"' in fake.body.replace(b" ", b"")
     if check(run) == "done":
-        assert whole
+        assert complete
         assert texts(run) == ["Tea", " is"]
     assert CANARY not in run.body.decode()
 
