@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 from cookbook.catalog import ROOT
-from tests.kit import servers
+from tests.kit import measured, servers
 from tests.kit.docs import mkdocs
 from tests.kit.postgres import Postgres, postgres
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # No clock: a busy machine must not fail a test, and each run tries the same examples.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
+measured.install()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import anthropic
@@ -432,7 +433,9 @@ def test_a_hundred_questions_to_a_broken_provider_are_not_three_hundred_requests
     monkeypatch.setenv("ANTHROPIC_API_KEY", "")
     llm_errors.recent.extend([-60.0] * 20)
     now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    # Only the recipe's own clock: those of the event loops go on.
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(llm_errors, "time", clock)
     fake.statuses["openai"] = 500
     assert ask_often(100) == [502] * 100
     # The first nineteen failures could be followed by a retry; the third never is.

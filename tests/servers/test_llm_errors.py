@@ -218,7 +218,9 @@ def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
 def test_a_real_model_plays_both_providers(model: local.Local) -> None:
     for key in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         with uvicorn(APP, env={**model.env, key: ""}, warm=True) as server:
-            with raw_get(server.port, "/answer?prompt=Say+hello.") as answer:
+            # When an answer begins with an emoji, llama.cpp leaves out Anthropic's
+            # `message_start`: that one is unreadable. Greetings begin with them.
+            with raw_get(server.port, kit.ASK) as answer:
                 events = sse.parse([answer.rest()]).events
             names = [event.event for event in events]
             assert [names[0], *set(names[1:-1]), names[-1]] == [
