@@ -3,9 +3,12 @@
 import logging
 import re
 from collections.abc import Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
+import httpx2
 import pytest
 from hypothesis import settings
 
@@ -27,6 +30,14 @@ measured.install()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `--recipe csv_export` choose what belongs to one recipe."""
     parser.addoption("--recipe", metavar="SLUG")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _read_certificates_once() -> Iterator[None]:
+    """Share what takes most of the time of a client's start: the authorities' list."""
+    once = cache(httpx2.create_ssl_context)
+    with mock.patch("httpx2._transports.default.create_ssl_context", once):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -52,25 +52,16 @@ WHOLE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[scripted.Provider]:
-    with scripted.running(pace=0) as provider:
-        yield provider
-
-
 @pytest.fixture(autouse=True)
 def provider(
-    running: scripted.Provider, monkeypatch: pytest.MonkeyPatch
+    provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> scripted.Provider:
-    """Lead the recipe to the scripted provider, with all its models and one key."""
-    for name, value in running.env.items():
-        monkeypatch.setenv(name, value)
-    names = " ".join(f"{name}={name}" for name in scripted.load())
+    """Lead the recipe to the scripted provider, with all its models and two keys."""
+    names = " ".join(f"{name}={name}" for name in provider.scenarios)
     monkeypatch.setenv("GATEWAY_MODELS", f"{names} small=ok")
     monkeypatch.setenv("GATEWAY_KEYS", f"sk-other {KEY}")
-    running.reset()
-    monkeypatch.setenv("GATEWAY_URL", running.url)
-    return running
+    monkeypatch.setenv("GATEWAY_URL", provider.url)
+    return provider
 
 
 def ask(
@@ -212,7 +203,7 @@ def test_a_refusal_has_a_status_and_no_words_of_the_providers(
     stream: bool,
 ) -> None:
     run = ask(scenario, stream=stream)
-    refused = scripted.load()[scenario].status
+    refused = provider.scenarios[scenario].status
     assert run.status == status
     assert told(run) == {
         "message": f"The provider has answered with status {refused}.",
@@ -366,11 +357,13 @@ def test_without_a_key_nothing_is_asked(provider: scripted.Provider) -> None:
 
 @pytest.mark.parametrize("key", ["sk-other", KEY])
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
-def test_each_key_opens_the_gateway(key: str, scheme: str) -> None:
+def test_each_key_opens_the_gateway(
+    provider: scripted.Provider, key: str, scheme: str
+) -> None:
     run = get("/v1/models", authorization=f"{scheme} {key}")
     listed = json.loads(run.body)
     assert listed["object"] == "list"
-    assert [model["id"] for model in listed["data"]] == [*scripted.load(), "small"]
+    assert [model["id"] for model in listed["data"]] == [*provider.scenarios, "small"]
     assert listed["data"][0] == {
         "id": "ok",
         "object": "model",
