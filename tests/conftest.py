@@ -3,14 +3,17 @@
 import logging
 import re
 from collections.abc import Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
+import httpx2
 import pytest
 from hypothesis import settings
 
 from cookbook.catalog import ROOT
-from tests.kit import servers
+from tests.kit import measured, servers
 from tests.kit.docs import mkdocs
 from tests.kit.postgres import Postgres, postgres
 
@@ -21,11 +24,20 @@ if TYPE_CHECKING:
 # No clock: a busy machine must not fail a test, and each run tries the same examples.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
+measured.install()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `--recipe csv_export` choose what belongs to one recipe."""
     parser.addoption("--recipe", metavar="SLUG")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _read_certificates_once() -> Iterator[None]:
+    """Share what takes most of the time of a client's start: the authorities' list."""
+    once = cache(httpx2.create_ssl_context)
+    with mock.patch("httpx2._transports.default.create_ssl_context", once):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from cookbook.llm import scripted
 from tests.browser.test_sse_decoder import CASES, chunkings, stream
+from tests.kit.llm import said
 from tests.kit.servers import Server, uvicorn
 
 pytestmark = pytest.mark.timeout(60)  # seconds; several servers are started
@@ -39,7 +40,7 @@ def gate(provider: scripted.Provider) -> scripted.Provider:
 
 def play(name: str) -> bytes:
     """Write what the recipe sends for a scenario."""
-    tokens = [token.text for token in scripted.load()[name].said()]
+    tokens = said(name)
     events = [("token", {"text": token}) for token in tokens]
     done = {"text": "".join(tokens), "finish_reason": "stop", "tokens": len(tokens)}
     lines = [

@@ -90,7 +90,9 @@ def pages(root: Path) -> list[Path]:
 def rooms(root: Path) -> dict[str, set[str]]:
     """Say which recipes each room knows; the generated lists follow from the pages."""
     used = [recipes_of(path) for path in root.glob("notebooks/*.ipynb")]
-    tests = {name.removeprefix("test_") for name in stems(root, "tests/recipes/*.py")}
+    tests = {
+        name.removeprefix("test_") for name in stems(root, "tests/recipes/test_*.py")
+    }
     return {
         "page docs/recipes/{}.md": stems(root, "docs/recipes/*.md"),
         "test tests/recipes/test_{}.py": tests,

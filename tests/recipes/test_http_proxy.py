@@ -1,14 +1,12 @@
 """docs/recipes/http_proxy.md: every claim the page makes, proved against the recipe."""
 
 import asyncio
-import functools
 import gzip
 import inspect
 import json
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
-from unittest import mock
 
 import httpx2
 import pytest
@@ -24,14 +22,6 @@ from tests.servers.upstream_http_proxy import Asked, Upstream, upstream
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 ONE, TWO, END = b"3\r\none\r\n", b"3\r\ntwo\r\n", b"0\r\n\r\n"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _read_certificates_once() -> Iterator[None]:
-    """Share what takes most of the time of a start: the list of authorities."""
-    once = functools.cache(httpx2.create_ssl_context)
-    with mock.patch("httpx2._transports.default.create_ssl_context", once):
-        yield
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 import ast
 import asyncio
-import copy
 import difflib
 import json
 import logging
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, cast, get_args
 
 import anthropic
 import httpx2
@@ -19,11 +18,10 @@ from anthropic.types import Model, StopReason
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.types import Message, Receive
+from starlette.types import Receive
 
 from cookbook import catalog
 from cookbook.llm import scripted
@@ -31,11 +29,23 @@ from cookbook.llm.formats import answer as script
 from cookbook.llm.formats import messages
 from recipes import llm_anthropic, llm_openai
 from recipes.llm_anthropic import Done, Failed, Start, Thinking, Token, Tool, Usage
-from tests.kit import sse
-from tests.kit.asgi import Run, drive, note
+from tests.kit.asgi import Run, drive
+from tests.kit.llm import (
+    ASK,
+    SCENARIOS,
+    WORDS,
+    Play,
+    behind_middleware,
+    events,
+    gone,
+    last,
+    never,
+    plain,
+    said,
+    texts,
+)
+from tests.kit.untrusted import CANARY, VALUES, Fake, below, paths, replaced, tries
 
-ASK = "/answer?prompt=Why+is+tea+hot"
-WORDS = ["Tea", " is", " hot", " because", " the", " water", " was", "."]
 MODELS: dict[str, type[BaseModel]] = {
     "start": Start,
     "thinking": Thinking,
@@ -45,100 +55,17 @@ MODELS: dict[str, type[BaseModel]] = {
     "failed": Failed,
 }
 KEY = "sk-canary-4711"
-# Twenty events come in one chunk: who reads them stands at a `yield`, not an `await`.
-AT_ONCE = """
-[at-once]
-about = "Nineteen tokens at once, and more only when they are asked for"
-tokens = ["Tea "]
-repeat = 1000
-gate = true
-join = 20
-"""
-# A provider that is silent: even the head of its response takes an hour.
-SILENT = """
-[silent]
-about = "Nothing at all, not even a status"
-tokens = ["Tea"]
-drip = 3600
-"""
 BROKE_OFF = "The answer broke off."
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
-    scenarios = tmp_path_factory.mktemp("llm") / "scenarios.toml"
-    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + AT_ONCE, "utf-8")
-    with scripted.running(scenarios, pace=0) as provider:
-        yield provider
-
-
 @pytest.fixture
-def provider(
-    running: scripted.Provider, monkeypatch: pytest.MonkeyPatch
-) -> scripted.Provider:
-    """Lead the SDK to the scripted provider."""
-    for name, value in running.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("ANTHROPIC_MODEL", raising=False)
-    running.reset()
-    return running
-
-
-@pytest.fixture
-def play(provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch) -> "Play":
-    return Play(provider, monkeypatch)
-
-
-class Play:
-    """Ask the recipe while the provider plays a scenario."""
-
-    def __init__(
-        self, provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.provider, self.monkeypatch = provider, monkeypatch
-
-    def __call__(
-        self,
-        scenario: str,
-        *,
-        stall_at: int | None = None,
-        disconnect_at: int | None = None,
-        cancel_at: int | None = None,
-    ) -> Run:
-        """Run one request for an answer."""
-        self.monkeypatch.setenv("ANTHROPIC_MODEL", scenario)
-        return drive(
-            llm_anthropic.app,
-            ASK,
-            stall_at=stall_at,
-            disconnect_at=disconnect_at,
-            cancel_at=cancel_at,
-        )
-
-
-def events(run: Run) -> list[sse.Event]:
-    return sse.parse(run.chunks).events
-
-
-def texts(run: Run) -> list[str]:
-    return [json.loads(e.data)["text"] for e in events(run) if e.event == "token"]
+def play(provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch) -> Play:
+    return Play(llm_anthropic.app, provider, monkeypatch, "ANTHROPIC_MODEL")
 
 
 def said_as(run: Run, name: str) -> list[Any]:
     """Give the data of all events of one name."""
     return [json.loads(e.data) for e in events(run) if e.event == name]
-
-
-def last(run: Run) -> tuple[str, object]:
-    """Give the last event, which must be the only one of its kind."""
-    *before, end = events(run)
-    assert not {"done", "failed"} & {event.event for event in before}
-    return end.event, json.loads(end.data)
-
-
-def said(scenario: str) -> list[str]:
-    """Say what the script has, read without the provider."""
-    return [token.text for token in scripted.load()[scenario].said()]
 
 
 # The events
@@ -288,7 +215,8 @@ BROKEN = ("overloaded-midstream", "reset", "stall-before-first", "stall-after-fi
 def test_an_answer_that_broke_off_ends_with_failed_and_never_with_done(
     play: Play, scenario: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llm_anthropic, "SILENCE", 0.2)
+    if scenario.startswith("stall"):  # The others end by themselves.
+        monkeypatch.setattr(llm_anthropic, "SILENCE", 0.2)
     run = play(scenario)
     kind = "truncated" if scenario in CUT else "provider"
     if scenario == "overloaded-midstream":
@@ -296,7 +224,7 @@ def test_an_answer_that_broke_off_ends_with_failed_and_never_with_done(
     failed = {"type": kind, "message": BROKE_OFF, "retryable": True}
     assert last(run) == ("failed", failed)
     # A reset may overtake what the provider had sent before it.
-    complete = scripted.load()[scenario].after if scenario != "reset" else 0
+    complete = SCENARIOS[scenario].after if scenario != "reset" else 0
     assert texts(run)[:complete] == said(scenario)[:complete]
     assert run.journal[-2:] == ["end", "returned"]
 
@@ -308,7 +236,7 @@ def test_a_failure_in_mid_stream_is_not_tried_again(
     assert len(provider.requests()) == 1
 
 
-def test_an_error_after_the_reason_is_a_failure_too(fake: "Fake") -> None:
+def test_an_error_after_the_reason_is_a_failure_too(fake: Fake) -> None:
     fake.body = framed(*CHUNKS[:-1], messages.error(500, "x"))
     name, data = last(drive(llm_anthropic.app, ASK))
     assert (name, Failed.model_validate(data).retryable) == ("failed", True)
@@ -328,7 +256,6 @@ CHUNKS: list[dict[str, Any]] = [
     for event in messages.stream(script.Answer(1, "ok", TOKENS, ["get_order"]))
     if isinstance(event.data, dict)
 ]
-CANARY = "canary-0815"
 
 
 def place(kind: str, number: int = 0) -> int:
@@ -355,51 +282,11 @@ def framed(*chunks: object) -> bytes:
 GOOD = framed(*CHUNKS)
 
 
-class Fake:
-    """A transport: what it says comes through the real SDK as if from the network."""
-
-    def __init__(self) -> None:
-        self.body = GOOD
-        self.cuts: list[int] = []
-        self.status = 200
-        self.headers: dict[str, str] = {}
-        self.error: Exception | None = None
-        self.asked = 0
-        self.key = ""
-        self.question: dict[str, Any] = {}
-
-    async def respond(self, request: httpx2.Request) -> httpx2.Response:
-        """Answer one request."""
-        self.asked += 1
-        self.key = request.headers["authorization"]
-        self.question = json.loads(request.content)
-        return httpx2.Response(self.status, headers=self.headers, content=self.pieces())
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Give the body in pieces, then the error if there is one."""
-        ends = sorted({min(cut, len(self.body)) for cut in self.cuts})
-        for start, end in zip([0, *ends], [*ends, len(self.body)], strict=True):
-            yield self.body[start:end]
-        if self.error:
-            raise self.error
-
-
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Put a fake network below the SDK."""
-    transport = Fake()
-    original = anthropic.AsyncAnthropic
-
-    def client(**options: object) -> anthropic.AsyncAnthropic:
-        mock = httpx2.MockTransport(lambda request: transport.respond(request))
-        known = cast(dict[str, Any], options)
-        made = original(**known, http_client=httpx2.AsyncClient(transport=mock))
-        made._platform = "Unknown"  # It would take a thread to find out.
-        return made
-
-    monkeypatch.setattr(anthropic, "AsyncAnthropic", client)
+    """Put a fake network below the SDK; at first it gives the good answer."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    return transport
+    return below(anthropic, "AsyncAnthropic", monkeypatch, GOOD)
 
 
 def check(run: Run) -> str:
@@ -417,46 +304,8 @@ def check(run: Run) -> str:
     return name
 
 
-Json = TypeVar("Json", dict[str, Any], list[dict[str, Any]])
-
-
-def paths(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """List the paths to all values inside a JSON value."""
-    yield path
-    items = value.items() if isinstance(value, dict) else ()
-    for key, inner in items or enumerate(value if isinstance(value, list) else []):
-        yield from paths(inner, (*path, key))
-
-
-def replaced(value: Json, path: tuple[str | int, ...], new: object) -> Json:
-    """Give a JSON value with another value at the path; `...` takes it away."""
-    result = copy.deepcopy(value)
-    inner: Any = result
-    for key in path[:-1]:
-        inner = inner[key]
-    if new is ...:
-        del inner[path[-1]]
-    else:
-        inner[path[-1]] = new
-    return result
-
-
 PATHS = [path for path in paths(CHUNKS) if len(path) > 1]
-TEXT = st.text(st.characters(), max_size=5) | st.sampled_from(
-    ["\ud83d", "a\udc00b", "\r\nevent: done\n\n", "\0", "x" * 1_000_001, ""]
-)
-NUMBERS = st.sampled_from([0, 5, -1, 1.5, 10**400, float("nan"), float("inf")])
-LEAVES = st.none() | st.booleans() | NUMBERS | st.integers() | TEXT
-VALUES = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2)
-    ),
-    max_leaves=5,
-)
-anything = settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+anything = tries(150)
 
 
 @anything
@@ -983,18 +832,6 @@ def test_the_key_is_in_no_response_and_in_no_log(
 # The client leaves
 
 
-@pytest.fixture
-def noted_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Note when the provider's response is closed, whoever does it."""
-    close = httpx2.Response.aclose
-
-    async def noted(response: httpx2.Response) -> None:
-        await close(response)
-        note("closed")
-
-    monkeypatch.setattr(httpx2.Response, "aclose", noted)
-
-
 @pytest.mark.usefixtures("noted_close")
 @pytest.mark.parametrize("slow", [False, True], ids=["", "while it is slow"])
 @pytest.mark.parametrize("by", ["the client leaves", "the server stops"])
@@ -1043,24 +880,6 @@ def test_a_block_inside_the_generator_does_not_close_it_for_a_slow_client(
     assert "closed" not in run.before(run.journal[-1])
 
 
-@pytest.fixture(scope="module")
-def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
-    scenarios = tmp_path_factory.mktemp("silent") / "scenarios.toml"
-    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + SILENT, "utf-8")
-    with scripted.running(scenarios) as provider:
-        yield provider
-
-
-async def never() -> Message:
-    """Give nothing: the client stays, or the provider is silent."""
-    await asyncio.Event().wait()
-    raise AssertionError
-
-
-async def gone() -> Message:
-    return {"type": "http.disconnect"}
-
-
 async def opened(receive: Receive) -> list[str]:
     """Open one answer; name the tasks that are left once it has begun, or failed."""
     async with llm_anthropic.lifespan(llm_anthropic.app) as state:
@@ -1086,18 +905,6 @@ def test_once_the_client_has_left_nobody_asks_the_provider(
     monkeypatch.setattr(fake, "respond", lambda _: never())
     left = asyncio.run(opened(gone))
     assert len(left) == 1, left
-
-
-def plain(app: FastAPI) -> FastAPI:
-    return app
-
-
-def behind_middleware(app: FastAPI) -> FastAPI:
-    """Put the app below a middleware that wraps `receive`."""
-    outer = FastAPI(lifespan=app.router.lifespan_context)
-    outer.add_middleware(BaseHTTPMiddleware, dispatch=lambda r, call: call(r))
-    outer.mount("", app)
-    return outer
 
 
 @pytest.mark.parametrize("wrap", [plain, behind_middleware])

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ import httpx2
 import openai
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -25,13 +25,11 @@ from redis.exceptions import RedisError
 
 from cookbook.background import serving
 from cookbook.llm import scripted
-from cookbook.llm.formats import chat
-from cookbook.llm.formats.answer import Answer as Scripted
-from cookbook.llm.formats.answer import Token as ScriptedToken
 from recipes import llm_cancel
 from recipes.llm_cancel import Generation, Table
 from tests.kit import sse
 from tests.kit.asgi import Run, drive
+from tests.kit.llm import WORDS, provider_with, said
 from tests.kit.llm_cancel import (
     Stream,
     asked,
@@ -42,8 +40,19 @@ from tests.kit.llm_cancel import (
 )
 from tests.kit.redis import redis
 from tests.kit.servers import POLL, WAIT, free_port
+from tests.kit.untrusted import (
+    CANARY,
+    CHUNKS,
+    VALUES,
+    Fake,
+    below,
+    framed,
+    paths,
+    replaced,
+    tries,
+    whole,
+)
 
-WORDS = ["Tea", " is", " hot", " because", " the", " water", " was", "."]
 ADA = {"Authorization": "Bearer ada"}
 # Beside the scenarios of the provider: one that never sends a head, one that fills all
 # buffers of a client that does not read.
@@ -62,24 +71,19 @@ repeat = 10_000
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
-    scenarios = tmp_path_factory.mktemp("llm") / "scenarios.toml"
-    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + MORE, "utf-8")
-    with scripted.running(scenarios, pace=1e-6) as provider:
+def running() -> Iterator[scripted.Provider]:
+    with provider_with(MORE, pace=1e-6) as provider:
         yield provider
 
 
 @pytest.fixture
 def provider(
-    running: scripted.Provider, monkeypatch: pytest.MonkeyPatch
+    provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> scripted.Provider:
-    """Lead the SDK to the scripted provider."""
-    for name, value in running.env.items():
-        monkeypatch.setenv(name, value)
+    """Lead the recipe to the scripted provider, whose tokens wait, and to no Redis."""
     monkeypatch.setenv("OPENAI_MODEL", "gated")
     monkeypatch.delenv("REDIS_URL", raising=False)
-    running.reset()
-    return running
+    return provider
 
 
 tables: list[Table] = []
@@ -168,8 +172,8 @@ def test_any_token_arrives_as_it_was(
     monkeypatch: pytest.MonkeyPatch, scenario: str
 ) -> None:
     run = put(scenario, monkeypatch)
-    said = [token.text for token in scripted.load()[scenario].said()]
-    assert [data["text"] for name, data in events(run) if name == "token"] == said
+    tokens = [data["text"] for name, data in events(run) if name == "token"]
+    assert tokens == said(scenario)
     assert {name for name, _ in events(run)} == {"start", "token", "done"}
 
 
@@ -523,81 +527,14 @@ def test_its_page_is_there(port: int) -> None:
 
 # A provider is untrusted input
 
-CHUNKS: list[dict[str, Any]] = [
-    event.data
-    for event in chat.stream(
-        Scripted(
-            1,
-            "ok",
-            [ScriptedToken("text", "Tea"), ScriptedToken("refusal", " is")],
-            usage=True,
-        )
-    )
-    if isinstance(event.data, dict)
-]
-CANARY = "canary-0815"
-
-
-def framed(*chunks: object) -> bytes:
-    return b"".join(b"data: %s\n\n" % json.dumps(chunk).encode() for chunk in chunks)
-
-
-class Fake:
-    """A transport: what it says comes through the real SDK as if from the network."""
-
-    body = b""
-    error: Exception | None = None
-
-    async def respond(self, _: httpx2.Request) -> httpx2.Response:
-        """Answer one request."""
-        return httpx2.Response(200, content=self.pieces())
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Give the body, then the error if there is one."""
-        yield self.body
-        if self.error:
-            raise self.error
-
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     """Put a fake network below the SDK."""
-    transport = Fake()
-    original = openai.AsyncOpenAI
-
-    def client(**options: object) -> openai.AsyncOpenAI:
-        mock = httpx2.MockTransport(transport.respond)
-        known = cast(dict[str, Any], options)
-        made = original(**known, http_client=httpx2.AsyncClient(transport=mock))
-        made._platform = "Unknown"  # It would take a thread to find out.
-        return made
-
-    monkeypatch.setattr(openai, "AsyncOpenAI", client)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-4711")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.delenv("REDIS_URL", raising=False)
-    return transport
-
-
-def paths(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """List the paths to all values inside a JSON value."""
-    yield path
-    items = value.items() if isinstance(value, dict) else ()
-    for key, inner in items or enumerate(value if isinstance(value, list) else []):
-        yield from paths(inner, (*path, key))
-
-
-def replaced(path: tuple[Any, ...], new: object) -> list[Any]:
-    """Give the chunks with another value at the path; `...` takes it away."""
-    result: Any = copy.deepcopy(CHUNKS)
-    inner = result
-    for key in path[:-1]:
-        inner = inner[key]
-    if new is ...:
-        del inner[path[-1]]
-    else:
-        inner[path[-1]] = new
-    return cast(list[Any], result)
+    return below(openai, "AsyncOpenAI", monkeypatch)
 
 
 def ask() -> Run:
@@ -613,17 +550,7 @@ def ask() -> Run:
     return run
 
 
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.sampled_from([0, -1, 1.5, 10**400, float("nan")])
-    | st.sampled_from(["\ud83d", "", "x" * 1_000_001, "\r\nevent: done\n\n"]),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner),
-    max_leaves=4,
-)
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(60)
 @pytest.mark.timeout(60)
 @given(
     path=st.sampled_from([path for path in paths(CHUNKS) if len(path) > 1]),
@@ -636,7 +563,7 @@ VALUES = st.recursive(
 def test_whatever_a_chunk_holds_the_answer_ends_with_done_or_failed(
     fake: Fake, path: tuple[Any, ...], value: object
 ) -> None:
-    fake.body = framed(*replaced(path, value)) + b"data: [DONE]\n\n"
+    fake.body = whole(*replaced(CHUNKS, path, value))
     fake.error = None
     ask()
 
@@ -667,14 +594,14 @@ def test_an_error_is_told_in_our_words(
 @pytest.mark.parametrize(("size", "end"), [(1_000_000, "done"), (1_000_001, "failed")])
 def test_a_token_has_a_limit(fake: Fake, size: int, end: str) -> None:
     path = (1, "choices", 0, "delta", "content")
-    fake.body = framed(*replaced(path, "x" * size)) + b"data: [DONE]\n\n"
+    fake.body = whole(*replaced(CHUNKS, path, "x" * size))
     assert events(ask())[-1][0] == end
 
 
 def test_fields_that_the_bill_does_not_know_are_dropped(fake: Fake) -> None:
     chunks = copy.deepcopy(CHUNKS)
     chunks[-1]["usage"]["note"] = CANARY
-    fake.body = framed(*chunks) + b"data: [DONE]\n\n"
+    fake.body = whole(*chunks)
     name, data = events(ask())[-1]
     assert (name, data["usage"]["completion_tokens"]) == ("done", 2)
 

@@ -31,6 +31,7 @@ from cookbook.llm import scripted
 from recipes import llm_chat
 from tests.kit import sse
 from tests.kit.asgi import Run, drive, note
+from tests.kit.llm import SCENARIOS, said
 from tests.kit.servers import ROOT, Answer, Server, uvicorn
 
 Choose = Callable[[str], None]
@@ -46,22 +47,13 @@ BROKE_OFF: dict[str, Any] = {"status": 502, "message": "The answer broke off."}
 SLOW: dict[str, Any] = {"status": 504, "message": "The model takes too long."}
 
 
-@pytest.fixture(scope="module")
-def started() -> Iterator[scripted.Provider]:
-    """Start one provider for all tests."""
-    with scripted.running(pace=0) as running:
-        yield running
-
-
 @pytest.fixture
 def provider(
-    started: scripted.Provider, monkeypatch: pytest.MonkeyPatch
+    provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> scripted.Provider:
-    """Give the provider without memory, and let the SDK find it."""
-    started.reset()
-    for name, value in {**started.env, "OPENAI_API_KEY": CANARY}.items():
-        monkeypatch.setenv(name, value)
-    return started
+    """Lead the SDK to the scripted provider, with a key that nobody may see."""
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    return provider
 
 
 @pytest.fixture
@@ -78,11 +70,11 @@ def client(provider: scripted.Provider) -> Iterator[TestClient]:  # noqa: ARG001
 
 
 @pytest.fixture(scope="module")
-def server(started: scripted.Provider) -> Iterator[Server]:
+def server(running: scripted.Provider) -> Iterator[Server]:
     """Run the recipe for those tests that need real sockets; tokens wait for a gate."""
-    env = {**started.env, "OPENAI_MODEL": "gated"}
-    with uvicorn("recipes.llm_chat:app", env=env) as running:
-        yield running
+    env = {**running.env, "OPENAI_MODEL": "gated"}
+    with uvicorn("recipes.llm_chat:app", env=env) as made:
+        yield made
 
 
 def ask(
@@ -145,15 +137,15 @@ def test_the_whole_answer_is_what_the_last_event_of_the_stream_says() -> None:
 
 
 def test_the_first_token_is_out_before_the_second_is_made(
-    started: scripted.Provider, server: Server
+    running: scripted.Provider, server: Server
 ) -> None:
-    started.reset()
-    started.go(1)
+    running.reset()
+    running.go(1)
     answer = raw_post(server)
     assert answer.chunk() == b'event: token\ndata: {"text":"Tea"}\n\n'
-    assert started.wait(1, lambda request: request.tokens_made == 1).tokens_made == 1
+    assert running.wait(1, lambda request: request.tokens_made == 1).tokens_made == 1
     answer.close()
-    assert started.wait(1).hung_up_after == 1
+    assert running.wait(1).hung_up_after == 1
 
 
 NAMES = ["newlines", "framing", "emoji", "utf8-split", "huge-token", "refusal"]
@@ -166,11 +158,10 @@ def test_every_token_arrives_unchanged_and_forges_nothing(
     name: str, scenario: Choose
 ) -> None:
     scenario(name)
-    sent = [token.text for token in scripted.load()[name].said()]
     *tokens, (last, done) = events(ask())
-    assert [text["text"] for event, text in tokens if event == "token"] == sent
-    assert (len(tokens), last) == (len(sent), "done")
-    assert done["text"] == "".join(sent)
+    assert [text["text"] for event, text in tokens if event == "token"] == said(name)
+    assert (len(tokens), last) == (len(said(name)), "done")
+    assert done["text"] == "".join(said(name))
 
 
 FAULTS: list[tuple[str, int, dict[str, Any]]] = [
@@ -532,33 +523,33 @@ def test_it_is_closed_when_the_server_gives_the_request_up(
 
 
 def test_a_hundred_clients_that_reset_their_connection_leave_no_place_taken(
-    started: scripted.Provider, server: Server
+    running: scripted.Provider, server: Server
 ) -> None:
-    started.reset()
+    running.reset()
     for number in range(1, 101):
         answer = raw_post(server)
         assert answer.head.startswith("HTTP/1.1 200")
         answer.abort()
-        assert started.wait(number).hung_up_after == 0
+        assert running.wait(number).hung_up_after == 0
     answer = raw_post(server)
     assert answer.head.startswith("HTTP/1.1 200")
     answer.close()
-    assert started.wait(101).hung_up_after == 0
+    assert running.wait(101).hung_up_after == 0
 
 
 def test_a_client_may_have_three_streams_and_is_told_when_to_come_back(
-    started: scripted.Provider, server: Server
+    running: scripted.Provider, server: Server
 ) -> None:
-    started.reset()
+    running.reset()
     opened = [raw_post(server) for _ in range(llm_chat.STREAMS)]
     refused = raw_post(server)
     assert refused.head.startswith("HTTP/1.1 429")
     assert "retry-after: 5" in refused.head.lower()
-    assert len(started.requests()) == llm_chat.STREAMS
+    assert len(running.requests()) == llm_chat.STREAMS
     for answer in [*opened, refused]:
         answer.close()
     for number in range(1, llm_chat.STREAMS + 1):
-        started.wait(number)
+        running.wait(number)
 
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
@@ -781,7 +772,7 @@ def test_neither_the_key_nor_the_providers_words_get_out(
         + "".join(capfd.readouterr())
     )
     assert CANARY not in seen
-    assert scripted.load()[name].about not in seen
+    assert SCENARIOS[name].about not in seen
     assert "Traceback" not in seen
 
 

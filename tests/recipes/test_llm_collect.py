@@ -7,7 +7,7 @@ import re
 import sqlite3
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,7 +19,7 @@ import openai
 import pytest
 from anyio import CancelScope
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
@@ -30,46 +30,40 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cookbook.llm import scripted
-from cookbook.llm.formats import chat
-from cookbook.llm.formats.answer import Answer as Scripted
-from cookbook.llm.formats.answer import Token as ScriptedToken
 from recipes import llm_collect
 from recipes.llm_collect import Answer, Prices, Store, Usage
 from tests.kit import sse
-from tests.kit.asgi import Run, drive, note
+from tests.kit.asgi import drive, note
+from tests.kit.llm import ASK, Play, events, last, said, texts
+from tests.kit.untrusted import (
+    CANARY,
+    CHUNKS,
+    Fake,
+    below,
+    framed,
+    replaced,
+    tries,
+    whole,
+)
 
-ASK = "/answer?prompt=Why+is+tea+hot"
 TEXT = "Tea is hot because the water was."
 KEY = "sk-canary-4711"
 ESTIMATE = {"completion_tokens": 0, "estimated": True, "cost": None}
-# A provider that is silent: even the head of its response takes an hour.
-MORE = """
-[silent]
-about = "Nothing at all, not even a status"
-tokens = ["Tea"]
-drip = 3600
-"""
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[scripted.Provider]:
-    with scripted.running(pace=0) as provider:
-        yield provider
 
 
 @pytest.fixture
 def silent(
-    provider: scripted.Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[scripted.Provider]:
+    silent: scripted.Provider,
+    provider: scripted.Provider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> scripted.Provider:
     """Lead the SDK to a provider that takes its time; `provider` takes none."""
-    scenarios = tmp_path / "scenarios.toml"
-    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + MORE, "utf-8")
-    with scripted.running(scenarios) as slow:
-        assert slow.url != provider.url
-        for name, value in slow.env.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("OPENAI_MODEL", "silent")
-        yield slow
+    assert silent.url != provider.url
+    for name, value in silent.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OPENAI_MODEL", "silent")
+    silent.reset()
+    return silent
 
 
 @pytest.fixture
@@ -83,15 +77,17 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def provider(
-    running: scripted.Provider, monkeypatch: pytest.MonkeyPatch, file: Path
+    provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> scripted.Provider:
     """Lead the SDK to the scripted provider, and the recipe to its database."""
     assert not file.exists()
-    for name, value in running.env.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("OPENAI_MODEL", "ok")
-    running.reset()
-    return running
+    return provider
+
+
+@pytest.fixture
+def play(provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch) -> Play:
+    return Play(llm_collect.app, provider, monkeypatch)
 
 
 @pytest.fixture
@@ -121,42 +117,6 @@ def row(file: Path) -> dict[str, Any]:
     """Give the one row that there is."""
     (found,) = rows(file)
     return found
-
-
-def events(run: Run) -> list[sse.Event]:
-    return sse.parse(run.chunks).events
-
-
-def texts(run: Run) -> list[str]:
-    return [json.loads(e.data)["text"] for e in events(run) if e.event == "token"]
-
-
-def last(run: Run) -> tuple[str, dict[str, Any]]:
-    """Give the last event, which must be the only one of its kind."""
-    *before, end = events(run)
-    assert not {"done", "failed"} & {event.event for event in before}
-    return end.event, json.loads(end.data)
-
-
-def ask(
-    patch: pytest.MonkeyPatch,
-    scenario: str,
-    *,
-    stall_at: int | None = None,
-    disconnect_at: int | None = None,
-    cancel_at: int | None = None,
-    leave_after: Callable[[], object] | None = None,
-) -> Run:
-    """Run one request while the provider plays a scenario."""
-    patch.setenv("OPENAI_MODEL", scenario)
-    return drive(
-        llm_collect.app,
-        ASK,
-        stall_at=stall_at,
-        disconnect_at=disconnect_at,
-        cancel_at=cancel_at,
-        leave_after=leave_after,
-    )
 
 
 pytestmark = pytest.mark.usefixtures("provider")
@@ -199,10 +159,10 @@ def test_it_is_an_event_stream_that_a_proxy_must_not_hold() -> None:
 
 
 def test_the_first_token_is_out_before_the_second_is_made(
-    provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
+    provider: scripted.Provider, play: Play
 ) -> None:
     provider.go(1)
-    run = ask(monkeypatch, "gated", disconnect_at=2)
+    run = play("gated", disconnect_at=2)
     assert texts(run) == ["Tea"]
     assert provider.wait(1).tokens_made == 1
     assert provider.wait(1).hung_up_after == 1
@@ -212,12 +172,11 @@ def test_the_first_token_is_out_before_the_second_is_made(
     "scenario", ["newlines", "framing", "hostile-markdown", "emoji", "utf8-split"]
 )
 def test_any_token_arrives_as_it_was_and_is_kept_as_it_was(
-    scenario: str, monkeypatch: pytest.MonkeyPatch, file: Path
+    scenario: str, play: Play, file: Path
 ) -> None:
-    run = ask(monkeypatch, scenario)
-    said = [token.text for token in scripted.load()[scenario].said()]
-    assert texts(run) == said
-    assert row(file)["text"] == "".join(said).replace("\0", "\ufffd")
+    run = play(scenario)
+    assert texts(run) == said(scenario)
+    assert row(file)["text"] == "".join(said(scenario)).replace("\0", "\ufffd")
 
 
 @pytest.mark.parametrize("prompt", ["", "x" * 2001])
@@ -270,12 +229,12 @@ ORIGINAL = openai.AsyncOpenAI
 
 
 def test_a_silent_provider_is_given_up_and_asked_once(
-    monkeypatch: pytest.MonkeyPatch, file: Path, silent: scripted.Provider
+    play: Play, monkeypatch: pytest.MonkeyPatch, file: Path, silent: scripted.Provider
 ) -> None:
     assert llm_collect.SILENCE == 30
     monkeypatch.setattr(llm_collect, "SILENCE", 0.2)
     for number, scenario in enumerate(("silent", "stall-after-first"), 1):
-        assert last(ask(monkeypatch, scenario))[0] == "failed"
+        assert last(play(scenario))[0] == "failed"
         assert len(silent.requests()) == number
     assert [found["text"] for found in rows(file)] == ["", "Tea"]
 
@@ -362,14 +321,14 @@ def test_whenever_a_client_leaves_there_is_one_row_at_once(
 
 
 def test_who_leaves_before_the_first_token_has_a_row_too(
-    silent: scripted.Provider, monkeypatch: pytest.MonkeyPatch, file: Path
+    silent: scripted.Provider, play: Play, file: Path
 ) -> None:
     for number, scenario in enumerate(("silent", "stall-before-first"), 1):
 
         def asked(number: int = number) -> None:
             silent.wait(number, until=lambda request: request.id > 0)
 
-        ask(monkeypatch, scenario, leave_after=asked)
+        play(scenario, leave_after=asked)
         assert silent.wait(number).hung_up_after == 0
     for found in rows(file):
         assert (found["status"], found["text"]) == ("cancelled", "")
@@ -380,11 +339,11 @@ def test_who_leaves_before_the_first_token_has_a_row_too(
 def test_a_server_that_gives_the_request_up_leaves_a_row(
     stall: int | None,
     provider: scripted.Provider,
-    monkeypatch: pytest.MonkeyPatch,
+    play: Play,
     file: Path,
 ) -> None:
     provider.go(3)
-    run = ask(monkeypatch, "gated", stall_at=stall, cancel_at=4)
+    run = play("gated", stall_at=stall, cancel_at=4)
     assert isinstance(run.error, asyncio.CancelledError)
     found = row(file)
     assert (found["status"], found["text"]) == ("cancelled", "Tea is hot")
@@ -448,11 +407,11 @@ def test_an_answer_that_broke_off_is_kept_as_failed(
     kind: str,
     again: bool,
     text: str,
-    monkeypatch: pytest.MonkeyPatch,
+    play: Play,
     file: Path,
     provider: scripted.Provider,
 ) -> None:
-    run = ask(monkeypatch, scenario)
+    run = play(scenario)
     assert last(run) == (
         "failed",
         {
@@ -598,7 +557,7 @@ def an_answer(id_: str, text: str = "") -> Answer:
 
 
 def test_no_connection_is_held_while_an_answer_streams(
-    stores: list[Store], provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
+    stores: list[Store], provider: scripted.Provider, play: Play
 ) -> None:
     def look() -> None:
         provider.wait(1, until=lambda request: request.tokens_made == 3)
@@ -608,7 +567,7 @@ def test_no_connection_is_held_while_an_answer_streams(
     held: list[int] = []
     opened: list[int] = []
     provider.go(3)
-    ask(monkeypatch, "gated", leave_after=look)
+    play("gated", leave_after=look)
     assert (held, opened) == ([0], [1])
     pool = cast(Any, stores[0].engine.pool)
     assert (pool.checkedout(), pool.size(), pool._max_overflow) == (0, 2, 0)
@@ -728,10 +687,10 @@ def test_a_very_small_cost_is_written_as_a_decimal_number() -> None:
 
 
 def test_what_was_estimated_has_an_estimated_cost(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLM_PRICES", PRICES.replace("ok", "truncated"))
-    ask(monkeypatch, "truncated")
+    play("truncated")
     assert row(file)["usage"] == {
         "prompt_tokens": 4,
         "completion_tokens": 2,
@@ -741,11 +700,11 @@ def test_what_was_estimated_has_an_estimated_cost(
 
 
 def test_an_unknown_model_costs_null_and_a_free_one_costs_zero(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLM_PRICES", PRICES)
     for model in ("unknown", "free"):
-        ask(monkeypatch, model)
+        play(model)
     unknown, free = rows(file)
     assert unknown["usage"]["cost"] is None
     assert Decimal(free["usage"]["cost"]) == 0
@@ -801,70 +760,12 @@ def test_signs_of_several_bytes_count_for_more(
 
 # A provider is untrusted input
 
-CHUNKS: list[dict[str, Any]] = [
-    event.data
-    for event in chat.stream(
-        Scripted(
-            1,
-            "ok",
-            [ScriptedToken("text", "Tea"), ScriptedToken("refusal", " is")],
-            usage=True,
-        )
-    )
-    if isinstance(event.data, dict)
-]
-CANARY = "canary-0815"
-
-
-def framed(*chunks: object) -> bytes:
-    return b"".join(b"data: %s\n\n" % json.dumps(chunk).encode() for chunk in chunks)
-
-
-class Fake:
-    """A transport: what it says comes through the real SDK as if from the network."""
-
-    body = b""
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Give the body in one piece."""
-        yield self.body
-
-    def client(
-        self, api_key: str, timeout: float, max_retries: int
-    ) -> openai.AsyncOpenAI:
-        """Make the SDK's client with this below it."""
-        transport = httpx2.MockTransport(
-            lambda _: httpx2.Response(200, content=self.pieces())
-        )
-        mock = httpx2.AsyncClient(transport=transport)
-        made = ORIGINAL(
-            api_key=api_key, timeout=timeout, max_retries=max_retries, http_client=mock
-        )
-        made._platform = "Unknown"
-        return made
-
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     """Put a fake network below the SDK."""
-    transport = Fake()
-    monkeypatch.setattr(openai, "AsyncOpenAI", transport.client)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    return transport
-
-
-def whole(*chunks: object) -> bytes:
-    return framed(*chunks) + b"data: [DONE]\n\n"
-
-
-def replaced(path: tuple[str | int, ...], new: object) -> list[dict[str, Any]]:
-    """Give the chunks with another value at the path."""
-    found: Any = json.loads(json.dumps(CHUNKS))
-    inner = found
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = new
-    return cast(list[dict[str, Any]], found)
+    return below(openai, "AsyncOpenAI", monkeypatch)
 
 
 VALUES = st.recursive(
@@ -893,7 +794,7 @@ PLACES: list[tuple[str | int, ...]] = [
 
 
 @pytest.mark.timeout(60)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(60)
 @given(path=st.sampled_from(PLACES), value=VALUES)
 @example(path=(3, "choices", 0, "finish_reason"), value="r\0" * 50)
 @example(path=(3, "choices", 0, "finish_reason"), value="r" * 101)
@@ -904,7 +805,7 @@ def test_whatever_a_chunk_holds_there_is_one_last_event_and_one_row(
     fake: Fake, file: Path, path: tuple[str | int, ...], value: object
 ) -> None:
     file.unlink(missing_ok=True)
-    fake.body = whole(*replaced(path, value))
+    fake.body = whole(*replaced(CHUNKS, path, value))
     run = drive(llm_collect.app, ASK)
     name, data = last(run)
     assert data["stored"] is True
@@ -917,7 +818,9 @@ def test_whatever_a_chunk_holds_there_is_one_last_event_and_one_row(
 def test_a_reason_has_at_most_a_hundred_characters(
     fake: Fake, length: int, end: str
 ) -> None:
-    fake.body = whole(*replaced((3, "choices", 0, "finish_reason"), "r" * length))
+    fake.body = whole(
+        *replaced(CHUNKS, (3, "choices", 0, "finish_reason"), "r" * length)
+    )
     assert last(drive(llm_collect.app, ASK))[0] == end
 
 
@@ -926,7 +829,7 @@ def test_a_reason_has_at_most_a_hundred_characters(
 def test_a_count_is_at_most_a_million_millions(
     fake: Fake, name: str, count: int, end: str
 ) -> None:
-    fake.body = whole(*replaced((4, "usage", name), count))
+    fake.body = whole(*replaced(CHUNKS, (4, "usage", name), count))
     assert last(drive(llm_collect.app, ASK))[0] == end
 
 
@@ -940,7 +843,9 @@ def test_a_provider_that_never_counts_leaves_an_estimate(fake: Fake) -> None:
 
 
 def test_a_count_in_every_chunk_is_taken_as_it_stands(fake: Fake, file: Path) -> None:
-    first = replaced((1, "usage"), {"prompt_tokens": 12, "completion_tokens": 1})
+    first = replaced(
+        CHUNKS, (1, "usage"), {"prompt_tokens": 12, "completion_tokens": 1}
+    )
     fake.body = framed(*first[:2])  # and then the connection ends
     drive(llm_collect.app, ASK)
     found = row(file)
@@ -955,7 +860,7 @@ def test_a_count_in_every_chunk_is_taken_as_it_stands(fake: Fake, file: Path) ->
 
 def test_a_count_at_the_limit_does_not_spoil_the_list(fake: Fake, file: Path) -> None:
     most = {"prompt_tokens": 10**12, "completion_tokens": 10**12}
-    fake.body = framed(*replaced((1, "usage"), most)[:3])
+    fake.body = framed(*replaced(CHUNKS, (1, "usage"), most)[:3])
     assert last(drive(llm_collect.app, ASK))[1]["stored"] is True
     assert row(file)["usage"]["completion_tokens"] == 10**12
     assert json.loads(drive(llm_collect.app, "/answers").body) == [row(file)]
@@ -963,7 +868,7 @@ def test_a_count_at_the_limit_does_not_spoil_the_list(fake: Fake, file: Path) ->
 
 def test_a_cost_that_the_provider_names_is_not_ours(fake: Fake, file: Path) -> None:
     usage = {"prompt_tokens": 12, "completion_tokens": 2, "cost": "0.5", "x": CANARY}
-    fake.body = whole(*replaced((4, "usage"), usage))
+    fake.body = whole(*replaced(CHUNKS, (4, "usage"), usage))
     drive(llm_collect.app, ASK)
     assert row(file)["usage"]["cost"] is None
     assert CANARY not in json.dumps(row(file))

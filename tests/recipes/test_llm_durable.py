@@ -27,6 +27,7 @@ from cookbook.catalog import ROOT
 from cookbook.llm import scripted
 from recipes import llm_durable
 from tests.kit import sse
+from tests.kit.llm import SCENARIOS, provider_with
 from tests.kit.servers import until
 
 ANSWER = "Tea is hot because the water was."
@@ -52,23 +53,9 @@ NUMBERS = " 0 1 2 3 4"
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
-    scenarios = tmp_path_factory.mktemp("llm") / "scenarios.toml"
-    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + GATED, "utf-8")
-    with scripted.running(scenarios, pace=0) as provider:
+def running() -> Iterator[scripted.Provider]:
+    with provider_with(GATED, pace=0) as provider:
         yield provider
-
-
-@pytest.fixture
-def provider(
-    running: scripted.Provider, monkeypatch: pytest.MonkeyPatch
-) -> scripted.Provider:
-    """Lead the SDK to the scripted provider."""
-    for name, value in running.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("OPENAI_MODEL", raising=False)
-    running.reset()
-    return running
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +230,7 @@ def test_line_ends_and_signs_arrive_as_they_were(
         ask(client, scenario)
         said = [
             token.text
-            for token in scripted.load()[scenario].said()
+            for token in SCENARIOS[scenario].said()
             if token.kind in ("text", "refusal")
         ]
         assert text(read(client, scenario)) == "".join(said)

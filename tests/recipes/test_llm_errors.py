@@ -1,14 +1,14 @@
 """docs/recipes/llm_errors.md: every claim the page makes, proved against the recipe."""
 
 import asyncio
-import copy
 import inspect
 import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import anthropic
@@ -19,7 +19,7 @@ import stamina
 from anthropic.types import Model
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types import ChatModel
 
@@ -29,38 +29,15 @@ from cookbook.llm.formats import FORMATS
 from cookbook.llm.formats.answer import Answer, Token, frame
 from recipes import llm_errors
 from recipes.llm_errors import Done, Failed
-from tests.kit import sse
-from tests.kit.asgi import Run, drive, note
+from tests.kit.asgi import Run, drive
+from tests.kit.llm import events, said, texts
 from tests.kit.llm_errors import ASK, asked, environment, told
+from tests.kit.untrusted import CANARY, VALUES, paths, replaced, tries
 
 KEY = "sk-canary-4711"
-CANARY = "canary-0815"
 SDKS: list[Literal["openai", "anthropic"]] = ["openai", "anthropic"]
 each_sdk = pytest.mark.parametrize("sdk", SDKS)
 FAILURES = [value for value in vars(llm_errors).values() if isinstance(value, Failed)]
-# Twenty events come in one chunk: who reads them stands at a `yield`, not an `await`.
-AT_ONCE = """
-[at-once]
-about = "Nineteen tokens at once, and more only when they are asked for"
-tokens = ["Tea "]
-repeat = 1000
-gate = true
-join = 20
-"""
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
-    scenarios = tmp_path_factory.mktemp("llm") / "scenarios.toml"
-    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + AT_ONCE, "utf-8")
-    with scripted.running(scenarios, pace=0) as provider:
-        yield provider
-
-
-@pytest.fixture
-def provider(running: scripted.Provider) -> scripted.Provider:
-    running.reset()
-    return running
 
 
 @pytest.fixture
@@ -73,14 +50,6 @@ def play(provider: scripted.Provider) -> Callable[..., Run]:
         )
 
     return ask
-
-
-def events(run: Run) -> list[sse.Event]:
-    return sse.parse(run.chunks).events
-
-
-def texts(run: Run) -> list[str]:
-    return [json.loads(e.data)["text"] for e in events(run) if e.event == "token"]
 
 
 def failed_with(run: Run) -> Failed:
@@ -137,7 +106,7 @@ def test_any_token_arrives_as_it_was(
     play: Callable[..., Run], sdk: str, scenario: str
 ) -> None:
     run = play(**{sdk: scenario})
-    assert texts(run) == [t.text for t in scripted.load()[scenario].said()]
+    assert texts(run) == said(scenario)
     assert {event.event for event in events(run)} == {"start", "token", "done"}
 
 
@@ -464,7 +433,9 @@ def test_a_hundred_questions_to_a_broken_provider_are_not_three_hundred_requests
     monkeypatch.setenv("ANTHROPIC_API_KEY", "")
     llm_errors.recent.extend([-60.0] * 20)
     now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    # Only the recipe's own clock: those of the event loops go on.
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(llm_errors, "time", clock)
     fake.statuses["openai"] = 500
     assert ask_often(100) == [502] * 100
     # The first nineteen failures could be followed by a retry; the third never is.
@@ -539,29 +510,6 @@ def test_both_are_asked_the_same_question_with_the_same_limit(fake: Fake) -> Non
 # A provider is untrusted input
 
 
-def paths(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """List the paths to all values inside a JSON value."""
-    yield path
-    items = value.items() if isinstance(value, dict) else ()
-    for key, inner in items or enumerate(value if isinstance(value, list) else []):
-        yield from paths(inner, (*path, key))
-
-
-def replaced(value: Any, path: tuple[Any, ...], new: object) -> Any:  # noqa: ANN401 - JSON
-    """Give a JSON value with another value at the path; `...` takes it away."""
-    if not path:
-        return None if new is ... else new
-    result = copy.deepcopy(value)
-    inner = result
-    for key in path[:-1]:
-        inner = inner[key]
-    if new is ...:
-        del inner[path[-1]]
-    else:
-        inner[path[-1]] = new
-    return result
-
-
 SPOTS = [
     (sdk, number, path)
     for sdk in SDKS
@@ -569,21 +517,7 @@ SPOTS = [
     if isinstance(event.data, dict)
     for path in paths(event.data)
 ]
-TEXT = st.text(st.characters(), max_size=5) | st.sampled_from(
-    ["\ud83d", "a\udc00b", "\r\nevent: done\n\n", "\0", "x" * 1_000_001, ""]
-)
-NUMBERS = st.sampled_from([0, 5, -1, 99, 1.5, 10**400, float("nan"), float("inf")])
-LEAVES = st.none() | st.booleans() | NUMBERS | TEXT
-VALUES = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2)
-    ),
-    max_leaves=5,
-)
-anything = settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+anything = tries(40)
 
 
 def check(run: Run) -> None:
@@ -607,6 +541,7 @@ def check(run: Run) -> None:
 @example(spot=("openai", 1, ("choices", 0, "delta", "content")), value="half \ud83d")
 @example(spot=("anthropic", 3, ("delta", "text")), value="half \ud83d")
 @example(spot=("anthropic", 0, ("type",)), value="error")
+@example(spot=("anthropic", 3, ("index",)), value=99)
 def test_whatever_a_value_is_the_answer_ends_as_the_page_says(
     fake: Fake, spot: tuple[str, int, tuple[Any, ...]], value: object
 ) -> None:
@@ -754,18 +689,6 @@ def test_a_bad_prompt_is_refused_and_costs_nothing(fake: Fake, prompt: str) -> N
         assert client.get("/answer").status_code == 422
         assert fake.asked == []
         assert client.get("/answer", params={"prompt": "x" * 2000}).status_code == 200
-
-
-@pytest.fixture
-def noted_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Note when the provider's response is closed, whoever does it."""
-    close = httpx2.Response.aclose
-
-    async def noted(response: httpx2.Response) -> None:
-        await close(response)
-        note("closed")
-
-    monkeypatch.setattr(httpx2.Response, "aclose", noted)
 
 
 @pytest.mark.usefixtures("noted_close")

@@ -8,12 +8,11 @@ import logging
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
@@ -53,25 +52,16 @@ WHOLE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[scripted.Provider]:
-    with scripted.running(pace=0) as provider:
-        yield provider
-
-
 @pytest.fixture(autouse=True)
 def provider(
-    running: scripted.Provider, monkeypatch: pytest.MonkeyPatch
+    provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> scripted.Provider:
-    """Lead the recipe to the scripted provider, with all its models and one key."""
-    for name, value in running.env.items():
-        monkeypatch.setenv(name, value)
-    names = " ".join(f"{name}={name}" for name in scripted.load())
+    """Lead the recipe to the scripted provider, with all its models and two keys."""
+    names = " ".join(f"{name}={name}" for name in provider.scenarios)
     monkeypatch.setenv("GATEWAY_MODELS", f"{names} small=ok")
     monkeypatch.setenv("GATEWAY_KEYS", f"sk-other {KEY}")
-    running.reset()
-    monkeypatch.setenv("GATEWAY_URL", running.url)
-    return running
+    monkeypatch.setenv("GATEWAY_URL", provider.url)
+    return provider
 
 
 def ask(
@@ -184,7 +174,8 @@ def test_the_first_token_is_out_before_the_second_is_made(
 def test_who_leaves_or_stops_reading_ends_the_generation(
     provider: scripted.Provider,
 ) -> None:
-    run = ask("long", stall_at=1, disconnect_at=1)
+    provider.go(2)  # It cannot make the others before the client has left.
+    run = ask("gated", stall_at=1, disconnect_at=1)
     assert provider.wait(1).hung_up_after is not None
     assert run.journal[-1] == "returned"
     assert run.error is None
@@ -212,7 +203,7 @@ def test_a_refusal_has_a_status_and_no_words_of_the_providers(
     stream: bool,
 ) -> None:
     run = ask(scenario, stream=stream)
-    refused = scripted.load()[scenario].status
+    refused = provider.scenarios[scenario].status
     assert run.status == status
     assert told(run) == {
         "message": f"The provider has answered with status {refused}.",
@@ -366,11 +357,13 @@ def test_without_a_key_nothing_is_asked(provider: scripted.Provider) -> None:
 
 @pytest.mark.parametrize("key", ["sk-other", KEY])
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
-def test_each_key_opens_the_gateway(key: str, scheme: str) -> None:
+def test_each_key_opens_the_gateway(
+    provider: scripted.Provider, key: str, scheme: str
+) -> None:
     run = get("/v1/models", authorization=f"{scheme} {key}")
     listed = json.loads(run.body)
     assert listed["object"] == "list"
-    assert [model["id"] for model in listed["data"]] == [*scripted.load(), "small"]
+    assert [model["id"] for model in listed["data"]] == [*provider.scenarios, "small"]
     assert listed["data"][0] == {
         "id": "ok",
         "object": "model",
@@ -433,6 +426,14 @@ def test_no_key_and_no_words_reach_the_log_or_the_client(
 # What is passed on, both ways
 
 
+def received(connection: socket.socket) -> bytes:
+    """Give what comes next; raises ConnectionError if the gateway has hung up."""
+    found = connection.recv(65536)
+    if not found:
+        raise ConnectionError
+    return found
+
+
 @dataclass
 class Upstream:
     """A provider that says what a test tells it, byte by byte."""
@@ -446,11 +447,11 @@ class Upstream:
         with connection:
             heard = b""
             while b"\r\n\r\n" not in heard:
-                heard += connection.recv(65536)
+                heard += received(connection)
             head, _, body = heard.partition(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length:")[2].split()[0])
             while len(body) < length:
-                body += connection.recv(65536)
+                body += received(connection)
             self.heard += [head, body]
             connection.sendall(self.says)
 
@@ -469,7 +470,8 @@ def upstream(
                 connection, _ = listener.accept()
             except OSError:
                 return
-            made.answer(connection)
+            with suppress(ConnectionError):
+                made.answer(connection)
 
     threading.Thread(target=serve, daemon=True).start()
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{made.port}/v1/")
@@ -787,7 +789,9 @@ def test_a_key_may_be_a_minute_in_debt_and_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    # Only the recipe's own clock: those of the event loops go on.
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(llm_gateway, "time", clock)
     monkeypatch.setattr(llm_gateway, "TOKENS", 4000)  # One answer is half of them.
     with gateway() as client:
         for _ in range(2):

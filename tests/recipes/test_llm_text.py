@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, get_args
 
@@ -22,26 +22,17 @@ from cookbook import catalog
 from cookbook.llm import scripted
 from recipes import llm_openai, llm_text
 from tests.kit import sse
-from tests.kit.asgi import Run, drive, note
+from tests.kit.asgi import Run, drive
+from tests.kit.llm import ASK, AT_ONCE, SCENARIOS, WORDS, Play, provider_with, said
 
-ASK = "/answer?prompt=Why+is+tea+hot"
-WORDS = ["Tea", " is", " hot", " because", " the", " water", " was", "."]
 KEY = "sk-canary-4711"
 PAGE = catalog.ROOT / "docs/recipes/llm_text.md"
-SCENARIOS = scripted.load()
 ODD = SCENARIOS["odd-shapes"].raw
 # Half of a surrogate pair, which JSON can hold and UTF-8 cannot.
 HALF = '{"choices": [{"delta": {"content": "\\ud83d"}}]}'
 # A reason of the provider's own, with what nobody but the provider may read.
 CANARY = '{"error": {"message": "sk-canary-4711", "type": "sk-canary-4711"}}'
 MORE = f"""
-[at-once]
-about = "Nineteen tokens at once, and more only when they are asked for"
-tokens = ["Tea "]
-repeat = 1000
-gate = true
-join = 20
-
 [nested]
 about = "An event of many lists, each in the next"
 tokens = ["Tea", " is", " hot", "."]
@@ -63,49 +54,19 @@ raw = ['{CANARY}']
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
-    scenarios = tmp_path_factory.mktemp("llm") / "scenarios.toml"
+def running() -> Iterator[scripted.Provider]:
     odd = "".join(
         f'[odd-{n}]\nabout = ""\ntokens = ["Tea", " is", " hot", "."]\nafter = 2\n'
         f"raw = [{json.dumps(raw)}]\n"
         for n, raw in enumerate(ODD)
     )
-    ours = scripted.SCENARIOS.read_text("utf-8")
-    scenarios.write_text(ours + MORE + odd, "utf-8")
-    with scripted.running(scenarios, pace=0) as provider:
+    with provider_with(AT_ONCE + MORE + odd, pace=0) as provider:
         yield provider
 
 
 @pytest.fixture
-def provider(
-    running: scripted.Provider, monkeypatch: pytest.MonkeyPatch
-) -> scripted.Provider:
-    """Lead the SDK to the scripted provider."""
-    for name, value in running.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("OPENAI_MODEL", raising=False)
-    running.reset()
-    return running
-
-
-Play = Callable[..., Run]
-
-
-@pytest.fixture
 def play(provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch) -> Play:
-    """Ask the recipe while the provider plays a scenario."""
-    assert provider.requests() == []
-
-    def ask(scenario: str, **options: int | None) -> Run:
-        monkeypatch.setenv("OPENAI_MODEL", scenario)
-        return drive(llm_text.app, ASK, **options)  # type: ignore[arg-type]
-
-    return ask
-
-
-def said(scenario: str) -> list[str]:
-    """Say what the script has, read without the provider."""
-    return [token.text for token in SCENARIOS[scenario].said()]
+    return Play(llm_text.app, provider, monkeypatch)
 
 
 def is_whole(run: Run) -> bool:
@@ -483,18 +444,6 @@ def test_the_page_names_the_numbers_of_the_recipe() -> None:
 
 
 # The client leaves
-
-
-@pytest.fixture
-def noted_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Note when the provider's response is closed, whoever does it."""
-    close = httpx2.Response.aclose
-
-    async def noted(response: httpx2.Response) -> None:
-        await close(response)
-        note("closed")
-
-    monkeypatch.setattr(httpx2.Response, "aclose", noted)
 
 
 @pytest.mark.usefixtures("noted_close")

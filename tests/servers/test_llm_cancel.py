@@ -17,6 +17,7 @@ from cookbook import catalog
 from cookbook.llm import scripted
 from tests.kit import clients, servers
 from tests.kit.changed import changed
+from tests.kit.llm import provider_with
 from tests.kit.llm_cancel import (
     Stream,
     asked,
@@ -42,10 +43,8 @@ pause = 0.25
 
 
 @pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scripted.Provider]:
-    scenarios = tmp_path_factory.mktemp("llm") / "scenarios.toml"
-    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + SLOW, "utf-8")
-    with scripted.running(scenarios) as running:
+def provider() -> Iterator[scripted.Provider]:
+    with provider_with(SLOW) as running:
         yield running
 
 

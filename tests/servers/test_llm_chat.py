@@ -26,13 +26,6 @@ STALL = CLIENTS / "llm_chat_stalls.toml"
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[scripted.Provider]:
-    """Start a provider without pauses."""
-    with scripted.running(pace=0) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def gated(provider: scripted.Provider) -> Iterator[Server]:
     """Run the recipe; each token waits for the test to let it through."""
     env = {**provider.env, "OPENAI_MODEL": "gated"}

@@ -20,21 +20,15 @@ from cookbook.llm import scripted
 from recipes import llm_collect
 from tests.kit import clients, servers, sse
 from tests.kit.changed import changed
+from tests.kit.llm import ASK, provider_with
 from tests.kit.postgres import Postgres, postgres
 from tests.kit.servers import Answer, Server, raw_get, uvicorn
 
 pytestmark = pytest.mark.timeout(60)
 
 APP = "recipes.llm_collect:app"
-ASK = "/answer?prompt=Why+is+tea+hot"
 PRICES = '{"ok": {"input": "0.10", "output": "0.40"}}'
 TEXT = "Tea is hot because the water was."
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[scripted.Provider]:
-    with scripted.running(pace=0) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +142,8 @@ def test_after_a_hundred_clients_that_leave_there_are_a_hundred_rows(
     assert "ERROR" not in server.output()
 
 
-def test_clients_that_never_read_have_their_rows_as_well(
-    lite: str, tmp_path: Path
-) -> None:
-    scenarios = tmp_path / "endless.toml"
-    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + ENDLESS, "utf-8")
-    with scripted.running(scenarios, pace=0) as endless:
+def test_clients_that_never_read_have_their_rows_as_well(lite: str) -> None:
+    with provider_with(ENDLESS, pace=0) as endless:
         env = {**endless.env, "DATABASE_URL": lite, "OPENAI_MODEL": "endless"}
         with uvicorn(APP, env=env) as server:
             for _ in range(3):

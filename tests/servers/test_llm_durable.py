@@ -431,11 +431,11 @@ def test_break_it_with_a_longer_batch_tokens_come_in_bursts(
 # A real model
 
 
-def test_the_local_model_answers_also_after_a_kill(tmp_path: Path) -> None:
-    if reason := local.available():
-        servers.need("The local model", reason)
+def test_the_local_model_answers_also_after_a_kill(
+    model: local.Local, tmp_path: Path
+) -> None:
     url = f"sqlite:///{tmp_path}/answers.sqlite"
-    with local.running() as model, House(model.env | {"DATABASE_URL": url}) as house:
+    with House(model.env | {"DATABASE_URL": url}) as house:
         house.ask("count", "Count to a thousand.")
         reader = Reader("count", house)
         reader.until(1, 2)

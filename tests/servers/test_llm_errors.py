@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import shutil
 import socket
 import subprocess
@@ -21,21 +20,15 @@ from cookbook.llm import local, scripted
 from tests.kit import clients, servers, sse
 from tests.kit import llm_errors as kit
 from tests.kit.changed import changed
-from tests.kit.servers import HOST, ROOT, Server, free_port, raw_get, serve, uvicorn
+from tests.kit.servers import HOST, ROOT, Server, raw_get, uvicorn
+from tests.kit.typed import commands, cookbook, typed
 
 pytestmark = pytest.mark.timeout(90)
 
 APP = "recipes.llm_errors:app"
-COOKBOOK = Path(sys.executable).with_name("cookbook")
 PAGE = ROOT / "docs/recipes/llm_errors.md"
 CROWD = 100  # clients that leave abruptly
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[scripted.Provider]:
-    with scripted.running(pace=0) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -180,12 +173,6 @@ def test_a_client_prints_the_answer_and_whether_it_is_complete(
 # Run it and Break it, word by word
 
 
-def commands(of: str) -> list[str]:
-    """Give the commands that a part of the page tells its reader to type, in order."""
-    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", of, re.MULTILINE | re.DOTALL)
-    return [line.strip() for block in blocks for line in block.splitlines()]
-
-
 def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
     tmp_path: Path,
 ) -> None:
@@ -198,21 +185,19 @@ def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
     assert exports[-1] == f"export OPENAI_MODEL={local.MODEL}"
     assert model_export == "export OPENAI_MODEL=server-error"
 
-    port = free_port()
-    argv = [str(COOKBOOK), *shlex.split(scripted_model)[1:], "--port", str(port)]
-    with serve(argv, port, env={"PYTHONUNBUFFERED": "1"}) as running:
+    with cookbook(scripted_model) as running:
         env = {}
         for line in [*exports, model_export]:
-            variable = shlex.split(line)[1].replace(":8001", f":{port}")
+            (_, variable) = typed(line, model=running.port)
             name, _, env[name] = variable.partition("=")
             if name != "OPENAI_MODEL":  # The provider prints the others.
                 running.expect(f"export {variable}")
 
         def see(cwd: Path) -> tuple[str, int]:
             with uvicorn(APP, env=env, cwd=cwd) as recipe:
-                command = shlex.split(ask_it.replace(":8000", f":{recipe.port}"))
+                command = typed(ask_it, recipe=recipe.port)
                 answer = subprocess.check_output(command, text=True)
-            rows = shlex.split(record.replace(":8001", f":{port}"))
+            rows = typed(record, model=running.port)
             text = subprocess.check_output(rows, text=True)
             return answer, text.count("refused with status 500")
 
@@ -230,17 +215,16 @@ def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
 # A real model
 
 
-def test_a_real_model_plays_both_providers() -> None:
-    if reason := local.available():
-        servers.need("The local model", reason)
-    with local.running() as real:
-        for key in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
-            with uvicorn(APP, env={**real.env, key: ""}, warm=True) as server:
-                with raw_get(server.port, "/answer?prompt=Say+hello.") as answer:
-                    events = sse.parse([answer.rest()]).events
-                names = [event.event for event in events]
-                assert [names[0], *set(names[1:-1]), names[-1]] == [
-                    "start",
-                    "token",
-                    "done",
-                ]
+def test_a_real_model_plays_both_providers(model: local.Local) -> None:
+    for key in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        with uvicorn(APP, env={**model.env, key: ""}, warm=True) as server:
+            # When an answer begins with an emoji, llama.cpp leaves out Anthropic's
+            # `message_start`: that one is unreadable. Greetings begin with them.
+            with raw_get(server.port, kit.ASK) as answer:
+                events = sse.parse([answer.rest()]).events
+            names = [event.event for event in events]
+            assert [names[0], *set(names[1:-1]), names[-1]] == [
+                "start",
+                "token",
+                "done",
+            ]

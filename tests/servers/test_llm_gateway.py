@@ -33,12 +33,6 @@ SAID = "Tea is hot because the water was."
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[scripted.Provider]:
-    with scripted.running(pace=0) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def env(provider: scripted.Provider) -> dict[str, str]:
     """The environment of a gateway that has all of the provider's models."""
     names = " ".join(f"{name}={name}" for name in provider.scenarios)

@@ -1,26 +1,29 @@
 """docs/recipes/llm_openai.md: its claims about real servers and other providers."""
 
 import json
-import re
-import shlex
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from cookbook.llm import local, scripted
-from tests.kit import clients, servers, sse
+from tests.kit import clients, servers
 from tests.kit.changed import changed
+from tests.kit.llm import ASK, SILENT, provider_with
+from tests.kit.llm_served import (
+    GOOD,
+    HEAD,
+    ask,
+    by_model,
+    event,
+    predicted,
+    printed,
+    saying,
+)
 from tests.kit.servers import (
     ROOT,
     Answer,
@@ -31,30 +34,16 @@ from tests.kit.servers import (
     serve,
     uvicorn,
 )
+from tests.kit.typed import commands, cookbook, typed
 
 pytestmark = pytest.mark.timeout(60)
 
 APP = "recipes.llm_openai:app"
-ASK = "/answer?prompt=Why+is+tea+hot"
 RESPONSES = ASK.replace("/answer", "/responses")
 KEY = "sk-canary-4711"
 HERE = Path(__file__).parent
 AIMOCK = servers.ROOT / ".cache/aimock"
 CLI = AIMOCK / "node_modules/@copilotkit/aimock/dist/cli.js"
-
-
-def event(answer: Answer) -> tuple[str, dict[str, object]]:
-    """Read one chunk, which must be one event."""
-    (found,) = sse.parse([answer.chunk()]).events
-    return found.event, json.loads(found.data)
-
-
-def ask(server: Server, path: str = ASK) -> tuple[str, list[sse.Event]]:
-    """Ask for a whole answer: its text and its events."""
-    with raw_get(server.port, path) as answer:
-        events = sse.parse([answer.rest()]).events
-    tokens = [json.loads(e.data)["text"] for e in events if e.event == "token"]
-    return "".join(tokens), events
 
 
 # The scripted provider
@@ -119,20 +108,9 @@ def test_the_provider_stops_when_the_server_stops(
 
 # A provider that has not answered yet
 
-SILENT = """
-[silent]
-about = "Nothing at all, not even a status"
-tokens = ["Tea"]
-drip = 3600
-"""
 
-
-def test_a_client_that_leaves_before_the_providers_head_ends_the_request(
-    tmp_path: Path,
-) -> None:
-    scenarios = tmp_path / "scenarios.toml"
-    scenarios.write_text(scripted.SCENARIOS.read_text("utf-8") + SILENT, "utf-8")
-    with scripted.running(scenarios) as silent:
+def test_a_client_that_leaves_before_the_providers_head_ends_the_request() -> None:
+    with provider_with(SILENT) as silent:
         env = {**silent.env, "OPENAI_MODEL": "silent"}
         with uvicorn(APP, env=env) as server:
             for number in (1, 2, 3):
@@ -159,13 +137,7 @@ def cut_up() -> Iterator[scripted.Provider]:
 @pytest.fixture(scope="module")
 def answering(cut_up: scripted.Provider) -> Iterator[Callable[[str], Server]]:
     """Serve the recipe with a model of your choice, each server once."""
-    with ExitStack() as stack:
-
-        @cache
-        def with_model(model: str) -> Server:
-            env = {**cut_up.env, "OPENAI_MODEL": model}
-            return stack.enter_context(uvicorn(APP, env=env))
-
+    with by_model(APP, cut_up.env) as with_model:
         yield with_model
 
 
@@ -206,53 +178,13 @@ def test_a_client_prints_the_answer_and_whether_it_is_complete(
     err: str,
 ) -> None:
     done = clients.run(client, answering(model).url, tmp_path)
-    assert (done.returncode, done.stdout) == (code, plain(out))
+    assert (done.returncode, done.stdout) == (code, printed(out))
     assert done.stderr.lower() == err.lower()
-
-
-def plain(text: str) -> str:
-    """Give text as `subprocess` does, which reads every line end as a line feed."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-GOOD = b"""event: start
-data: {"id":"1","model":"m"}
-
-: ping
-
-event: token
-data: {"text":"T\xc3\xa9a \xf0\x9f\xab\x96"}
-
-event: done
-data: {"finish_reason":"stop","usage":null}
-
-"""
-
-
-@contextmanager
-def saying(*pieces: bytes) -> Iterator[str]:
-    """Serve one answer, a piece a write, and then close the connection."""
-
-    def serve_one() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.recv(65536)
-            kind = b"Content-Type: text/event-stream\r\nConnection: close\r\n"
-            connection.sendall(b"HTTP/1.1 200 OK\r\n" + kind + b"\r\n")
-            for piece in pieces:
-                connection.sendall(piece)
-
-    with socket.create_server((servers.HOST, 0)) as listener:
-        thread = threading.Thread(target=serve_one, daemon=True)
-        thread.start()
-        yield f"http://{servers.HOST}:{listener.getsockname()[1]}"
-        thread.join(servers.WAIT)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_client_survives_any_cut(client: str, tmp_path: Path) -> None:
-    with saying(*(bytes([byte]) for byte in GOOD)) as url:
+    with saying(HEAD, *(bytes([byte]) for byte in GOOD)) as url:
         done = clients.run(client, url, tmp_path)
     assert (done.returncode, done.stdout) == (0, "Téa 🫖\nComplete: stop.\n")
 
@@ -261,7 +193,7 @@ def test_a_client_survives_any_cut(client: str, tmp_path: Path) -> None:
 def test_a_client_tells_a_lost_connection_from_a_whole_answer(
     client: str, tmp_path: Path
 ) -> None:
-    with saying(GOOD.partition(b"event: done")[0]) as url:
+    with saying(HEAD, GOOD.partition(b"event: done")[0]) as url:
         done = clients.run(client, url, tmp_path)
     assert (done.returncode, done.stdout) == (1, "Téa 🫖")
     assert done.stderr == "\nNot complete. The connection was lost.\n"
@@ -270,20 +202,6 @@ def test_a_client_tells_a_lost_connection_from_a_whole_answer(
 # Run it and Break it, word by word
 
 PAGE = ROOT / "docs/recipes/llm_openai.md"
-COOKBOOK = Path(sys.executable).with_name("cookbook")
-
-
-def commands(of: str) -> list[str]:
-    """Give the commands that a part of the page tells its reader to type, in order."""
-    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", of, re.MULTILINE | re.DOTALL)
-    return [line.strip() for block in blocks for line in block.splitlines()]
-
-
-def typed(command: str, **ports: int) -> list[str]:
-    """Read a command as a shell does, with ports of the test for those it prints."""
-    for printed, port in (("8000", ports["recipe"]), ("8001", ports["model"])):
-        command = command.replace(f"127.0.0.1:{printed}", f"127.0.0.1:{port}")
-    return shlex.split(command)
 
 
 def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
@@ -298,19 +216,17 @@ def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
     assert exports[-1] == f"export OPENAI_MODEL={local.MODEL}"
     assert more == ["export OPENAI_MODEL=truncated"]
 
-    port = free_port()
-    argv = [str(COOKBOOK), *shlex.split(scripted_model)[1:], "--port", str(port)]
-    with serve(argv, port, env={"PYTHONUNBUFFERED": "1"}) as provider:
+    with cookbook(scripted_model) as provider:
         env = {}
         for line in (*exports, *more):
-            (_, variable) = typed(line, recipe=0, model=port)
+            (_, variable) = typed(line, model=provider.port)
             name, _, env[name] = variable.partition("=")
             if name != "OPENAI_MODEL":  # The provider prints the others.
                 provider.expect(f"export {variable}")
 
         def see(cwd: Path) -> str:
             with uvicorn(APP, env=env, cwd=cwd) as recipe:
-                command = typed(ask_it, recipe=recipe.port, model=port)
+                command = typed(ask_it, recipe=recipe.port)
                 return subprocess.check_output(command, text=True)
 
         before = see(ROOT)
@@ -325,26 +241,9 @@ def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[local.Local]:
-    if reason := local.available():
-        need("The local model", reason)
-    with local.running() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def real(model: local.Local) -> Iterator[Server]:
     with uvicorn(APP, env=model.env) as running:
         yield running
-
-
-def predicted(model: local.Local) -> int:
-    """Wait until nobody is answered; tell how many tokens were made in all."""
-    with httpx2.Client(base_url=model.url) as client:
-        while any(slot["is_processing"] for slot in client.get("/slots").json()):
-            time.sleep(servers.POLL)
-        metrics = client.get("/metrics").text
-    return int(re.findall(r"^llamacpp:tokens_predicted_total (\d+)", metrics, re.M)[0])
 
 
 @pytest.mark.parametrize("route", ["/answer", "/responses"])

@@ -1,51 +1,37 @@
 """docs/recipes/llm_text.md: its claims about real servers, clients and models."""
 
-import re
-import shlex
 import shutil
-import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from cookbook.llm import local, scripted
-from tests.kit import clients, servers
+from tests.kit import clients
 from tests.kit.changed import changed
-from tests.kit.servers import ROOT, Answer, Server, free_port, need, raw_get, uvicorn
+from tests.kit.llm import ASK
+from tests.kit.llm_served import by_model, saying
+from tests.kit.servers import ROOT, Answer, Server, need, raw_get, uvicorn
+from tests.kit.typed import commands, cookbook, typed
 
 pytestmark = pytest.mark.timeout(60)
 
 APP = "recipes.llm_text:app"
-ASK = "/answer?prompt=Why+is+tea+hot"
 KEY = "sk-canary-4711"
 PAGE = ROOT / "docs/recipes/llm_text.md"
 CUT_OFF = "curl: (18) transfer closed with outstanding read data remaining"
-COOKBOOK = Path(sys.executable).with_name("cookbook")
 LEAVERS = 100  # clients that reset their connections
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[scripted.Provider]:
-    with scripted.running(pace=0) as running:
-        yield running
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
 
 
 @pytest.fixture(scope="module")
 def answering(provider: scripted.Provider) -> Iterator[Callable[[str], Server]]:
     """Serve the recipe with a model of your choice, each server once."""
-    with ExitStack() as stack:
-
-        @cache
-        def with_model(model: str) -> Server:
-            env = {**provider.env, "OPENAI_API_KEY": KEY, "OPENAI_MODEL": model}
-            return stack.enter_context(uvicorn(APP, env=env, warm=True))
-
+    with by_model(APP, {**provider.env, "OPENAI_API_KEY": KEY}) as with_model:
         yield with_model
 
 
@@ -157,36 +143,13 @@ def test_a_client_prints_the_answer_and_whether_it_broke_off(
     assert bool(done.stderr) == bool(err)
 
 
-@contextmanager
-def saying(*pieces: bytes) -> Iterator[str]:
-    """Serve one answer in chunks, a piece each, and then its proper end."""
-
-    def serve_one() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.recv(65536)
-            connection.sendall(
-                b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
-                b"Transfer-Encoding: chunked\r\n\r\n"
-            )
-            for piece in pieces:
-                connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
-            connection.sendall(b"0\r\n\r\n")
-
-    with socket.create_server((servers.HOST, 0)) as listener:
-        thread = threading.Thread(target=serve_one, daemon=True)
-        thread.start()
-        yield f"http://{servers.HOST}:{listener.getsockname()[1]}"
-        thread.join(servers.WAIT)
-
-
 @pytest.mark.parametrize("client", ["llm_text.py", "llm_text.mjs"])
 def test_a_client_joins_what_is_cut_inside_a_character(
     client: str, tmp_path: Path
 ) -> None:
     text = "Téa 🫖\n"
-    with saying(*(bytes([byte]) for byte in text.encode())) as url:
+    chunks = [b"1\r\n%c\r\n" % byte for byte in text.encode()]
+    with saying(HEAD, *chunks, b"0\r\n\r\n") as url:
         done = clients.run(client, url, tmp_path)
     assert (done.returncode, done.stdout) == (0, text + "\n")
 
@@ -205,12 +168,6 @@ def test_curl_into_a_file_leaves_half_an_answer(
 # Run it and Break it, word by word
 
 
-def commands(of: str) -> list[str]:
-    """Give the commands that a part of the page tells its reader to type, in order."""
-    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", of, re.MULTILINE | re.DOTALL)
-    return [line.strip() for block in blocks for line in block.splitlines()]
-
-
 def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
     tmp_path: Path,
 ) -> None:
@@ -223,18 +180,15 @@ def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
     assert exports[-1] == f"export OPENAI_MODEL={local.MODEL}"
     assert more == [*exports[:-1], "export OPENAI_MODEL=truncated"]
 
-    port = free_port()
-    argv = [str(COOKBOOK), *shlex.split(scripted_model)[1:], "--port", str(port)]
-    with servers.serve(argv, port, env={"PYTHONUNBUFFERED": "1"}):
+    with cookbook(scripted_model) as provider:
         env = {}
         for line in more:
-            name, _, value = line.removeprefix("export ").partition("=")
-            env[name] = value.replace("127.0.0.1:8001", f"127.0.0.1:{port}")
+            (_, variable) = typed(line, model=provider.port)
+            name, _, env[name] = variable.partition("=")
 
         def see(cwd: Path) -> subprocess.CompletedProcess[str]:
             with uvicorn(APP, env=env, cwd=cwd) as recipe:
-                address = f"127.0.0.1:{recipe.port}"
-                command = shlex.split(ask_it.replace("127.0.0.1:8000", address))
+                command = typed(ask_it, recipe=recipe.port)
                 command[1:1] = ["-q", "-sS"]
                 return subprocess.run(command, capture_output=True, text=True)
 
@@ -250,11 +204,8 @@ def test_break_it_does_what_the_page_says_to_who_does_what_the_page_says(
 # A real model
 
 
-def test_a_real_model_writes_text() -> None:
-    if reason := local.available():
-        need("The local model", reason)
+def test_a_real_model_writes_text(model: local.Local) -> None:
     with (
-        local.running() as model,
         uvicorn(APP, env=model.env, warm=True) as server,
         raw_get(server.port, "/answer?prompt=Say+hello.") as answer,
     ):
