@@ -16,6 +16,7 @@ Try it:   curl -N -H 'Origin: http://127.0.0.1:8003' http://127.0.0.1:8000/event
 
 import asyncio
 import hmac
+import json
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -55,7 +56,7 @@ async def order_states(customer: str, states: list[str]) -> AsyncIterator[Order]
 async def found_items(items: list[str]) -> AsyncIterator[str]:
     """Give each item as a line of JSON; these stand for a slow search."""
     for item in items:
-        yield f'{{"item": "{item}"}}\n'
+        yield json.dumps({"item": item}) + "\n"
         await asyncio.sleep(PAUSE)
 
 
