@@ -90,7 +90,7 @@ class Stream:
 
     begun: float  # seconds on the clock `time.perf_counter`
     status: int = 0  # 0: there was no response
-    first_byte: float | None = None  # seconds since it begun
+    first_byte: float | None = None  # seconds since it began
     chunks: int = 0
     size: int = 0  # bytes
     end: str = "cut short"

@@ -69,6 +69,14 @@ export function told({ line, headers }) {
 }
 
 /**
+ * Tells whether a browser lets a page set a header.
+ * @param {string} name
+ */
+export function maySend(name) {
+  return new Request(location.href, { headers: { [name]: "1" } }).headers.has(name);
+}
+
+/**
  * Tells whether a request says that its body is JSON.
  * @param {Wanted} wanted
  */

@@ -1,7 +1,7 @@
 // @ts-check
 
 import { count } from "./dom.js";
-import { told } from "./curl.js";
+import { maySend, told } from "./curl.js";
 import { Timeline, shortTime } from "./timeline.js";
 
 /** @typedef {import("./curl.js").Wanted} Wanted */
@@ -42,7 +42,7 @@ export class Figure {
     this.#timeline = new Timeline(noun);
     this.node.querySelector(".lp-noun")?.replaceChildren(`${noun}s`);
     this.key = keyOf(wanted);
-    const title = titleOf(wanted);
+    const title = titleOf(wanted, noun === "read");
     this.node.querySelector("code")?.replaceChildren(title);
     this.node.setAttribute("aria-label", title);
     this.node.querySelector(".lp-title")?.after(this.#timeline.node);
@@ -125,10 +125,12 @@ export function keyOf({ line, method, path, headers, body }) {
 }
 
 /**
- * A request in words.
+ * A request in words, with the headers that were sent.
  * @param {Wanted} wanted
+ * @param {boolean} live whether this page sends it; a recording was made with all headers
  */
-function titleOf(wanted) {
-  const headers = told(wanted).map((pair) => pair.join(": "));
+function titleOf(wanted, live) {
+  const sent = told(wanted).filter(([name]) => !live || maySend(name));
+  const headers = sent.map((pair) => pair.join(": "));
   return [`${wanted.method} ${wanted.path}`, ...headers].join(" · ");
 }

@@ -1,6 +1,6 @@
 // @ts-check
 
-import { parseCurl, sendsJSON, told } from "./curl.js";
+import { maySend, parseCurl, sendsJSON, told } from "./curl.js";
 import { write } from "./dom.js";
 import { addressOf } from "./source.js";
 
@@ -91,12 +91,13 @@ export class RequestForm {
   #tell(wanted) {
     const headers = told(wanted);
     const lines = headers.map(([name, value]) => `\`${name}: ${value.replaceAll("`", "'")}\``);
-    const parts = lines.length ? [`With ${lines.join(" and ")}.`] : [];
+    const withheld = this.#live ? headers.filter(([name]) => !maySend(name)) : [];
+    const opening = withheld.length ? "In curl, this request has" : "With";
+    const parts = lines.length ? [`${opening} ${lines.join(" and ")}.`] : [];
     const { file } = parseCurl(wanted.line);
     if (file) parts.push(`With the file \`${file}\`.`);
-    const withheld = this.#live ? headers.filter(([name]) => !maySend(name)) : [];
     for (const [name] of withheld) {
-      parts.push(`A browser lets no page set \`${name}\`: curl shows what it does.`);
+      parts.push(`A browser does not let a page set \`${name}\`, so it is left out here.`);
     }
     if (wanted.seconds) parts.push(`It is stopped after ${wanted.seconds} s.`);
     write(this.sent, parts.join(" "));
@@ -155,12 +156,4 @@ function pathProblem(recipe, path) {
   } catch {
     return "This path leads out of the recipe.";
   }
-}
-
-/**
- * Tells whether a browser lets a page set a header.
- * @param {string} name
- */
-function maySend(name) {
-  return new Request(location.href, { headers: { [name]: "1" } }).headers.has(name);
 }

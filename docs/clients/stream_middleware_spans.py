@@ -12,9 +12,13 @@ URL = "http://127.0.0.1:8000"
 
 
 def in_a_line(span: ReadableSpan) -> str:
-    """Give the name of a span, the name of its trace, and what was measured."""
+    """Give the name of a span, the name of its trace, what was measured, and errors."""
     facts = dict(span.attributes or {})
-    wanted = {name: facts[name] for name in sorted(facts) if name.startswith("stream.")}
+    wanted = {
+        name: facts[name]
+        for name in sorted(facts)
+        if name == "error.type" or name.startswith("stream.")
+    }
     return f"span {span.name!r}, trace {span.context.trace_id:032x}, {wanted}\n"
 
 

@@ -701,9 +701,15 @@ def test_a_header_that_a_browser_withholds_is_named(page: Page, site: Site) -> N
     headers = {"Accept-Encoding": "gzip"}
     site.index["gate"]["requests"] = [asked("/text", headers=headers)]
     (panel,) = panels(page, site, "gate /text")
-    expect(panel.locator(".lp-sent")).to_contain_text(
-        "A browser lets no page set Accept-Encoding"
+    expect(panel.locator(".lp-sent")).to_have_text(
+        "In curl, this request has Accept-Encoding: gzip. "
+        "A browser does not let a page set Accept-Encoding, so it is left out here."
     )
+    run(panel)
+    site.gate.make(None)
+    expect(panel).to_have_attribute("data-state", "done")
+    # The heading of the run names what was sent, and nothing else.
+    expect(panel.locator(".lp-title code")).to_have_text("GET /text")
 
 
 def test_a_request_with_a_time_limit_is_stopped_by_the_panel(

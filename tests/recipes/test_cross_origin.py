@@ -2,22 +2,25 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cookbook.catalog import ROOT
 from recipes import cross_origin
 from recipes.cross_origin import ITEMS, ORIGINS, STATES, Order, signature
 from tests.kit import sse
 from tests.kit.asgi import Run, drive, note
 
+PAGE = (ROOT / "docs/recipes/cross_origin.md").read_text("utf-8")
 LISTED = "http://127.0.0.1:8003"
 STRANGE = "https://evil.example"
 FROM = {"Origin": LISTED}
@@ -380,9 +383,10 @@ def test_a_preflight_is_answered_for_two_hours() -> None:
     assert run.headers["access-control-allow-credentials"] == "true"
     assert run.headers["access-control-allow-methods"] == "GET, POST"
     assert run.headers["access-control-max-age"] == "7200"
+    ordinary = {"Accept", "Accept-Language", "Content-Language", "Content-Type"}
+    assert all(f"`{name}`" in PAGE for name in ordinary)
     allowed = run.headers["access-control-allow-headers"].split(", ")
-    assert {"Content-Type", "Last-Event-ID"} <= {*allowed}
-    assert "Authorization" not in allowed
+    assert {*allowed} == ordinary | {"Last-Event-ID"}
     assert "Origin" in run.headers["vary"]
 
 
@@ -442,6 +446,47 @@ def test_attack_a_star_with_credentials_reflects_any_origin() -> None:
     run = starlette(["*"], allow_credentials=True)
     assert run.headers["access-control-allow-origin"] == STRANGE
     assert run.headers["access-control-allow-credentials"] == "true"
+
+
+def test_only_python_3_14_knows_partitioned_cookies() -> None:
+    response = Response()
+    printed = 'set_cookie(…, samesite="none", secure=True, partitioned=True)'
+    assert f"From Python 3.14 on, `{printed}`" in " ".join(PAGE.split())
+
+    def set_cookie() -> None:
+        response.set_cookie("name", "1", samesite="none", secure=True, partitioned=True)
+
+    if sys.version_info >= (3, 14):
+        set_cookie()
+    else:
+        with pytest.raises(ValueError, match=r"Python 3\.14"):
+            set_cookie()
+        cookie = "name=1; Path=/; SameSite=None; Secure; Partitioned"
+        response.headers.append("Set-Cookie", cookie)
+    assert "Partitioned" in response.headers["set-cookie"]
+
+
+def test_the_lifespan_runs_once_and_each_request_finds_what_it_yields() -> None:
+    runs: list[bytes] = []
+    found: list[bytes] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, bytes]]:
+        async with cross_origin.lifespan(app) as state:
+            runs.append(state["key"])
+            yield state
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/")
+    async def key(request: Request) -> None:
+        found.append(request.state.key)
+
+    with TestClient(app) as client:
+        client.get("/")
+        client.get("/")
+    assert runs == [b"of the tests"]
+    assert found == runs * 2
 
 
 def test_an_error_that_nobody_caught_has_no_cors_headers() -> None:

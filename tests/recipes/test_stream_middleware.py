@@ -66,6 +66,7 @@ def only(lines: list[str]) -> dict[str, str]:
 def test_orders_come_as_json_lines_and_as_events() -> None:
     run = drive(recipe.app, "/orders")
     assert run.headers["content-type"] == "application/jsonl"
+    assert "Without `response_class`" in PAGE_TEXT
     assert [chunk.decode() for chunk in run.chunks] == [
         LINE % number + "\n" for number in range(1, LAST + 1)
     ]
@@ -162,6 +163,13 @@ def test_any_other_error_of_the_feed_is_raised() -> None:
 
 
 # What is measured --------------------------------------------------------------------
+
+
+def test_the_constants_are_what_the_page_says() -> None:
+    text = " ".join(PAGE_TEXT.split())
+    assert "A query takes `PAUSE`, half a second, and reads `PAGE` orders, two" in text
+    assert "`LAST` is the newest order, 6." in text
+    assert (PAUSE, PAGE, LAST) == (0.5, 2, 6)
 
 
 @pytest.mark.parametrize("headers", [{}, PACKED], ids=["plain", "gzip"])
@@ -502,7 +510,7 @@ def test_each_line_can_be_unpacked_as_soon_as_it_has_come() -> None:
     assert unpacker.eof
     sizes = (len(drive(recipe.app, "/orders").body), len(run.body))
     assert sizes == (234, 120)
-    assert "120 bytes instead of 234 bytes, in seven chunks" in PAGE_TEXT
+    assert "`7 chunks, 120 bytes`" in PAGE_TEXT
 
 
 def test_only_who_asks_gets_gzip_and_caches_are_told() -> None:

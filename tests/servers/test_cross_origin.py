@@ -166,7 +166,9 @@ def test_curl_shows_a_preflight(server: Server) -> None:
     shown = curl(command, server.url).stdout
     assert shown.startswith("HTTP/1.1 200 OK")
     assert "access-control-allow-origin: http://127.0.0.1:8003" in shown
-    assert "access-control-max-age: 7200" in shown
+    for line in ("HTTP/1.1 200 OK", "access-control-max-age: 7200"):
+        assert line in shown
+        assert f"`{line}`" in (ROOT / "docs/recipes/cross_origin.md").read_text("utf-8")
 
 
 def test_the_python_client_signs_in_and_prints_the_states(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -109,6 +110,19 @@ def test_the_log_has_the_line_that_the_page_shows(
     line = f"{path} 200: first byte - s, {counted}, - s, {end}; request -"
     assert told(last.removeprefix("INFO:").strip()) == line
     assert f"- `{line}`" in told(PAGE)
+
+
+def test_with_compression_the_line_has_the_counts_that_the_page_shows(
+    server: Server,
+) -> None:
+    assert "curl -N --compressed http://127.0.0.1:8000/orders" in PAGE
+    server.seen = len(server.output())
+    plain = curl(f"{server.url}/orders").stdout
+    server.expect("6 chunks, 234 bytes")
+    assert curl(f"{server.url}/orders", "--compressed").stdout == plain
+    counted = "7 chunks, 120 bytes"
+    server.expect(counted)
+    assert f"`{counted}`" in PAGE
 
 
 def test_an_id_of_yours_is_in_the_log_and_in_the_answer(server: Server) -> None:
@@ -339,6 +353,30 @@ def test_the_program_of_the_page_prints_the_spans(tmp_path: Path) -> None:
     assert "'stream.end': 'complete'" in lines[-1]
     for name in names:
         assert name in PAGE
+
+
+def test_the_command_that_brings_its_library_is_right() -> None:
+    (printed,) = re.findall(r"`\.venv/bin/(uv pip install .*)`", PAGE)
+    uv, *words = shlex.split(printed)
+    command = [str(Path(sys.executable).with_name(uv)), *words]
+    # It is here already, with the version that the lock names.
+    command += ["--dry-run", "--offline", "--python", sys.executable]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True
+    )
+    assert "Would make no changes" in done.stderr
+
+
+def test_the_span_of_fastapi_calls_a_client_that_left_an_error(tmp_path: Path) -> None:
+    port = servers.free_port()
+    name = "stream_middleware_spans.py"
+    program = clients.copied(name, f"http://127.0.0.1:{port}", tmp_path)
+    with servers.serve([sys.executable, "-u", str(program)], port) as running:
+        curl(f"{running.url}/events", *LEAVE)
+        running.expect("span 'GET /events'")
+        error = "{'error.type': 'ConnectionError'}"
+        running.expect(error)
+        assert f"`{error}`" in PAGE
 
 
 def test_break_it_an_id_that_nobody_checks_forges_the_log(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Wrong: every page of every site may read the feed, with the visitor's cookies.
+"""Wrong: every page whose requests carry the cookie may read the customer's feed.
 
 Run it:   uvicorn recipes.pitfalls.cross_origin.any_origin:app
 Try it:   curl -N -i -H 'Origin: https://evil.example' http://127.0.0.1:8000/events

@@ -1,7 +1,8 @@
 """Wrong: a middleware in front of CORS asks the preflight for a cookie.
 
 Run it:   uvicorn recipes.pitfalls.cross_origin.preflight_refused:app
-Try it:   curl -i -X OPTIONS -H 'Origin: http://127.0.0.1:8003' http://127.0.0.1:8000/search
+Try it:   curl -i -X OPTIONS -H 'Origin: http://127.0.0.1:8003' \
+            -H 'Access-Control-Request-Method: POST' http://127.0.0.1:8000/search
 See it:   HTTP/1.1 401 Unauthorized
 """
 

@@ -33,6 +33,12 @@ def test_any_page_may_read_what_a_customers_cookie_opens(
     assert (b'"customer":"ada"' in run.body) != right
 
 
+def test_a_page_whose_requests_have_no_cookie_reads_a_guests_feed() -> None:
+    run = drive(wrong.app, "/events", headers={"Origin": STRANGE})
+    assert run.headers["access-control-allow-origin"] == STRANGE
+    assert b'"customer":"guest"' in run.body
+
+
 def test_so_it_does_for_its_preflights() -> None:
     headers = {"Origin": STRANGE, "Access-Control-Request-Method": "POST"}
     run = drive(wrong.app, "/sign-in", method="OPTIONS", headers=headers)

@@ -2,6 +2,7 @@
 
 import pytest
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from recipes import cross_origin
 from recipes.pitfalls.cross_origin import preflight_refused as wrong
@@ -13,6 +14,8 @@ ASKED = {
     "Access-Control-Request-Method": "POST",
     "Access-Control-Request-Headers": "content-type",
 }
+# What the program's docstring asks.
+TRIED = {**FROM, "Access-Control-Request-Method": "POST"}
 VERSIONS = [(wrong.app, False), (cross_origin.app, True)]
 
 
@@ -21,6 +24,25 @@ def test_the_preflight_is_asked_for_a_cookie(app: FastAPI, right: bool) -> None:
     run = drive(app, "/search", method="OPTIONS", headers=ASKED)
     assert run.status == (200 if right else 401)
     assert ("access-control-allow-origin" in run.headers) == right
+
+
+def test_with_cors_outermost_the_printed_command_gets_a_200(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert all(
+        f"-H '{name}: {value}'" in str(wrong.__doc__) for name, value in TRIED.items()
+    )
+    guard, cors = wrong.app.user_middleware
+    assert cors.cls is CORSMiddleware
+    for order, status in (([guard, cors], 401), ([cors, guard], 200)):
+        monkeypatch.setattr(wrong.app, "user_middleware", order)
+        monkeypatch.setattr(wrong.app, "middleware_stack", None)
+        assert (
+            drive(wrong.app, "/search", method="OPTIONS", headers=TRIED).status
+            == status
+        )
+        # Without the method Starlette takes it for no preflight.
+        assert drive(wrong.app, "/search", method="OPTIONS", headers=FROM).status == 401
 
 
 @pytest.mark.parametrize(("app", "right"), VERSIONS)

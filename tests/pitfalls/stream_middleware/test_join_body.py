@@ -37,6 +37,22 @@ def test_the_first_chunk_comes_when_all_are_made(
     assert run.before("chunk 1").count("pause") == pauses
 
 
+def test_after_a_second_and_a_half_three_orders_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+
+    async def pause(seconds: float) -> None:
+        clock[0] += seconds
+
+    async def read() -> list[float]:
+        return [clock[0] async for _ in wrong.rows()]
+
+    monkeypatch.setattr(wrong, "asyncio", SimpleNamespace(sleep=pause))
+    made = asyncio.run(read())
+    assert [at for at in made if at < 1.5] == [0, 0.5, 1]
+
+
 def test_both_know_the_size(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
