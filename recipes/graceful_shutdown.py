@@ -25,7 +25,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from types import FrameType
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
 import sse_starlette
@@ -115,23 +115,24 @@ async def until(
     Close it (`aclose`) before you close `items`: it ends the wait for the next item.
     """
     stopped = asyncio.ensure_future(stopping.wait())
-    upcoming = asyncio.ensure_future(anext(items))
+    waits: list[asyncio.Future[Any]] = [stopped]
     try:
-        while not stopped.done():
-            both = [stopped, upcoming]
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if upcoming.done():
-                try:
-                    item = upcoming.result()
-                except StopAsyncIteration:
-                    return
-                yield item
-                upcoming = asyncio.ensure_future(anext(items))
+        while not stopping.is_set():
+            upcoming = asyncio.ensure_future(anext(items))
+            waits = [stopped, upcoming]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not upcoming.done():
+                return
+            try:
+                item = upcoming.result()
+            except StopAsyncIteration:
+                return
+            yield item
     finally:
-        stopped.cancel()
-        upcoming.cancel()
+        for wait in waits:
+            wait.cancel()
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([stopped, upcoming])
+            await asyncio.wait(waits)
 
 
 # --8<-- [end:until]
