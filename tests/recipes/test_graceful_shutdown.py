@@ -13,6 +13,7 @@ import pytest
 import sse_starlette
 from fastapi.testclient import TestClient
 
+from cookbook.catalog import ROOT
 from recipes import graceful_shutdown as recipe
 from recipes.graceful_shutdown import (
     BACKSTOP,
@@ -175,6 +176,16 @@ def test_who_comes_while_the_server_stops_gets_the_farewell_at_once(
     parsed = sse.parse(run.chunks)
     assert [event.event for event in parsed.events] == ["farewell"]
     assert parsed.retry is not None
+
+
+def test_the_page_shows_the_end_of_a_stream(
+    tell: list[Tell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "soon", lambda: 1742)
+    stopping_after(1, tell, monkeypatch)
+    body = drive(recipe.app, "/native", headers={"last-event-id": "6"}).body
+    shown = (ROOT / "docs/learn/graceful_shutdown.txt").read_bytes()
+    assert body.replace(b'"tea"', b'"tea no. 7"') == shown + b"\n"
 
 
 def test_a_hundred_clients_are_told_to_come_back_at_different_moments() -> None:

@@ -1,4 +1,4 @@
-"""docs/pitfalls/around.md: Waiting for background tasks to complete."""
+"""docs/pitfalls/around.md: Waiting for background tasks to complete, for ever."""
 
 import signal
 
