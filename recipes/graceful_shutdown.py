@@ -140,19 +140,21 @@ async def until(
 Orders = AsyncGenerator[Order, None]
 
 
-def number_of(last_event_id: str | None) -> int:
+def number_of(text: str) -> int:
     """Read the number of an order; whatever else the client sends is 0."""
-    text = last_event_id or ""
     if text.isascii() and text.isdecimal() and len(text) <= DIGITS:
         return int(text)
     return 0
 
 
 async def own_orders(
-    request: Request, last_event_id: Annotated[str | None, Header()] = None
+    request: Request,
+    after: str = "",
+    last_event_id: Annotated[str | None, Header()] = None,
 ) -> AsyncIterator[Orders]:
     """Own the orders of one request: close them as soon as the response has ended."""
-    number = number_of(last_event_id)
+    # A browser that reconnects by itself sends both, and the header is the newer one.
+    number = number_of(last_event_id or after)
     try:
         async with (
             aclosing(orders_after(number)) as orders,

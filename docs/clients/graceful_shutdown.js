@@ -1,12 +1,12 @@
 // For a page of the same server as /native. EventSource keeps the id and the wait of the
 // farewell, and connects again by itself, also while nobody listens on the port yet.
-let lastId = 0;
+let lastId = "";
 
 function connect() {
-  const source = new EventSource("/native");
+  const source = new EventSource(`/native?after=${lastId}`);
 
   source.addEventListener("order", (event) => {
-    lastId = Number(event.lastEventId);
+    lastId = event.lastEventId;
     show(`order ${lastId}: ${JSON.parse(event.data).item}`);
   });
 
@@ -16,7 +16,7 @@ function connect() {
 
   source.addEventListener("error", () => {
     if (source.readyState !== EventSource.CLOSED) return; // It connects again.
-    // A proxy has answered 502 meanwhile. A new EventSource knows no id and begins anew.
+    // A proxy has answered 502 meanwhile. A new EventSource knows no id: hence `after`.
     setTimeout(connect, 1000 + 2000 * Math.random());
   });
 }

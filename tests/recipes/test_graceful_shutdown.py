@@ -234,6 +234,23 @@ def test_a_client_that_comes_back_gets_the_orders_after_its_id(
     assert [order.id for order in orders] == [str(first + n) for n in range(3)]
 
 
+@pytest.mark.parametrize(
+    ("query", "sent", "first"),
+    [("?after=7", None, 8), ("?after=7", "9", 10), ("?after=", "", 1)],
+)
+def test_a_page_that_makes_a_new_source_names_its_order_in_the_query(
+    query: str,
+    sent: str | None,
+    first: int,
+    tell: list[Tell],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopping_after(1, tell, monkeypatch)
+    headers = {"last-event-id": sent} if sent is not None else {}
+    run = drive(recipe.app, f"/native{query}", headers=headers)
+    assert sse.parse(run.chunks).last_event_id == str(first)
+
+
 def test_every_process_knows_the_same_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe, "PAUSE", 0)
 
@@ -287,7 +304,6 @@ def test_attack_an_id_that_nobody_gave_is_taken_for_none(text: str) -> None:
 def test_an_id_may_have_fifteen_digits() -> None:
     assert DIGITS == 15
     assert number_of("9" * 15) == 10**15 - 1
-    assert number_of(None) == 0
 
 
 # How the streams hear of it ----------------------------------------------------------
