@@ -191,6 +191,8 @@ def test_a_reload_says_goodbye_and_the_new_process_goes_on(tmp_path: Path) -> No
             parsed = sse.parse([answer.rest()])
             assert parsed.events[-1].event == "farewell"
         last_id = parsed.last_event_id or "1"
+        # The reloader holds the port: who comes now waits for the new process.
+        socket.create_connection((HOST, server.port), WAIT).close()
         server.expect("Finished server process")
         server.expect("Application startup complete.")
         with raw_get(server.port, "/native", {"Last-Event-ID": last_id}) as answer:
