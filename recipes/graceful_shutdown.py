@@ -217,4 +217,4 @@ async def by_sse_starlette(orders: OwnOrders) -> sse_starlette.EventSourceRespon
 
 # --8<-- [end:others]
 if __name__ == "__main__":
-    uvicorn.run(app, port=8000, timeout_graceful_shutdown=BACKSTOP)
+    uvicorn.run(app, host="127.0.0.1", port=8000, timeout_graceful_shutdown=BACKSTOP)
