@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from types import SimpleNamespace
 
+import anyio
 import pytest
 import sse_starlette
 from fastapi.testclient import TestClient
@@ -385,6 +386,32 @@ def test_an_item_that_has_come_before_the_signal_is_not_lost() -> None:
             return [number async for number in feed]
 
     assert asyncio.run(look()) == [1]
+
+
+def test_a_source_that_takes_its_time_to_clean_up_gets_it_when_the_client_leaves() -> (
+    None
+):
+    closed: list[str] = []
+
+    async def slow_to_close() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            closed.append("source")
+
+    async def look() -> None:
+        items = slow_to_close()
+        # Starlette leaves a stream in this way when its client has gone.
+        with anyio.CancelScope() as scope:
+            async with aclosing(items), aclosing(until(asyncio.Event(), items)) as feed:
+                async for _ in feed:
+                    asyncio.get_running_loop().call_soon(scope.cancel)
+
+    asyncio.run(look())
+    assert closed == ["source"]
 
 
 def test_until_can_be_closed_in_mid_stream_and_then_its_source() -> None:
