@@ -47,6 +47,7 @@ COMMANDS = {
     "hypercorn recipes.sse_basic:app",
     "python -m cookbook.notebook open",
     "source .venv/bin/activate",
+    "uvicorn recipes.graceful_shutdown:app --timeout-graceful-shutdown 3",
     "uvicorn recipes.llm_cancel:app --workers 2",
     "uvicorn recipes.sse_broadcast:app --workers 2",
 }
