@@ -20,7 +20,6 @@ Try it:   curl -c jar.txt --json '{"name": "ada"}' http://127.0.0.1:8000/sign-in
           curl -b jar.txt -N --max-time 60 http://127.0.0.1:8000/events
           curl -b jar.txt -X POST http://127.0.0.1:8000/tickets
           curl -b jar.txt -X POST http://127.0.0.1:8000/sign-out
-          curl http://127.0.0.1:8000/metrics
 """
 
 import asyncio
@@ -54,7 +53,7 @@ from prometheus_client import (
 )
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.types import Message, Receive, Scope, Send
 
 SESSION = 30  # seconds; short, so that you see its end: an hour is usual
@@ -65,7 +64,7 @@ PATIENCE = 10.0  # seconds that a client may take until it lets the next chunk i
 EACH = 3  # open streams of one user, in this process
 ALL = 1000  # open streams of all users, in this process
 RATE = RateLimitItemPerMinute(20)  # new streams of one user
-TICK = 1.0  # seconds from one look at the session to the next
+TICK = 0.5  # seconds from one look at the session to the next
 
 
 # --8<-- [start:sessions]
@@ -172,7 +171,7 @@ Visitor = Annotated[Session, Depends(visitor)]
 registry = CollectorRegistry()
 CLOSED = Counter("streams_closed", "Streams we closed.", ["reason"], registry=registry)
 FIRST = Histogram("stream_first_byte_seconds", "Until it is out.", registry=registry)
-Events = AsyncGenerator[ServerSentEvent, None]
+Events = AsyncGenerator[dict[str, str], None]
 
 
 async def orders() -> AsyncGenerator[str | None, None]:
@@ -198,10 +197,10 @@ async def guarded(desk: Desk, session: Session, begun: float) -> Events:
                 reason = "lifetime"
             if reason:
                 CLOSED.labels(reason).inc()
-                yield ServerSentEvent(f'{{"reason":"{reason}"}}', event="closed")
+                yield {"event": "closed", "data": f'{{"reason":"{reason}"}}'}
                 return
             if order:
-                yield ServerSentEvent(order, event="order")
+                yield {"event": "order", "data": order}
                 if first:  # The server has taken it.
                     FIRST.observe(time.monotonic() - begun)
                     first = False
