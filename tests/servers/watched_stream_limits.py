@@ -1,7 +1,9 @@
 """The recipe stream_limits with other numbers, counted; nothing is collected.
 
 The numbers come from the environment. `BIG` makes each order that many characters.
-`GET /counts` gives the open streams and the tasks; `GET /big` a large body.
+`GET /counts` gives the open streams and the tasks; `GET /big` a large body. `POST
+/take` and `POST /free` are about a place. With `HURRY` a client may come back after a
+second.
 """
 
 import asyncio
@@ -16,7 +18,12 @@ from limits import RateLimitItemPerMinute
 from recipes import stream_limits as recipe
 
 gc.disable()
-NUMBERS = {"TICK": float, "LIFETIME": float, "PATIENCE": float, "JITTER": float}
+NUMBERS: dict[str, type[float]] = {
+    "TICK": float,
+    "LIFETIME": float,
+    "PATIENCE": float,
+    "JITTER": float,
+}
 NUMBERS |= {"SESSION": int, "EACH": int, "ALL": int}
 for name, kind in NUMBERS.items():
     if name in os.environ:
@@ -24,7 +31,9 @@ for name, kind in NUMBERS.items():
 if "RATE" in os.environ:
     vars(recipe)["RATE"] = RateLimitItemPerMinute(int(os.environ["RATE"]))
 app = recipe.app
-orders = recipe.orders
+too_many = recipe.too_many
+if "HURRY" in os.environ:
+    vars(recipe)["too_many"] = lambda why, _: too_many(why, 1)
 
 
 async def big_orders() -> AsyncGenerator[str | None, None]:
@@ -48,3 +57,15 @@ async def counts() -> dict[str, Any]:
 async def big() -> Response:
     """Give more than the buffers between here and a client take."""
     return Response(b"x" * 32_000_000)
+
+
+@app.post("/take")
+async def take() -> None:
+    """Take a place."""
+    recipe.open_streams.append("somebody")
+
+
+@app.post("/free")
+async def free() -> None:
+    """Give it back."""
+    recipe.open_streams.remove("somebody")

@@ -1,0 +1,71 @@
+"""docs/recipes/stream_limits.md: what a page with EventSource sees, in Chromium."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from cookbook.catalog import ROOT
+from tests.kit import servers
+from tests.kit.servers import Server, uvicorn
+
+APP = "tests.servers.watched_stream_limits:app"
+SCRIPT = ROOT / "docs/clients/stream_limits.js"
+SIGN_IN = 'post("/sign-in", { name: "ada" })'
+
+pytestmark = pytest.mark.timeout(servers.START + 30)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """Serve the recipe, with streams that last half a second."""
+    env = {"TICK": "0.1", "LIFETIME": "0.5", "SESSION": "6", "EACH": "100"}
+    with uvicorn(APP, env=env) as running:
+        yield running
+
+
+@pytest.fixture
+def signed_in(page: Page, server: Server) -> Page:
+    """Open a page of the server, with its script, and sign in."""
+    page.goto(f"{server.url}/openapi.json")
+    page.add_script_tag(path=SCRIPT)
+    page.evaluate(SIGN_IN)
+    return page
+
+
+def test_with_the_cookie_it_comes_back_by_itself_until_the_session_ends(
+    signed_in: Page,
+) -> None:
+    assert signed_in.evaluate("document.cookie") == ""  # no script can read it
+    signed_in.evaluate('window.source = listen("/events")')
+    expect(signed_in.get_by_text("order 1").nth(1)).to_be_visible()
+    expect(signed_in.get_by_text("closed: lifetime").first).to_be_visible()
+    expect(signed_in.get_by_text("closed: expired")).to_be_visible(timeout=10_000)
+    assert signed_in.evaluate("source.readyState") == 2  # closed
+
+
+def test_each_stream_by_a_ticket_uses_another_one(
+    signed_in: Page, server: Server
+) -> None:
+    signed_in.evaluate("listenByTicket()")
+    expect(signed_in.get_by_text("closed: lifetime").nth(1)).to_be_visible()
+    signed_in.evaluate('post("/sign-out")')
+    expect(signed_in.get_by_text("closed: revoked")).to_be_visible()
+    lines = server.output().splitlines()
+    asked = [line for line in lines if "/events?ticket=" in line]
+    assert len({line.split('"')[1] for line in asked}) == len(asked)
+    assert all(line.endswith("200 OK") for line in asked)
+
+
+def test_attack_a_ticket_that_was_used_stops_an_eventsource(
+    signed_in: Page, page_errors: list[str]
+) -> None:
+    """A page takes a ticket from a log: its EventSource gets a 401 and gives up."""
+    ticket = signed_in.evaluate('post("/tickets")')
+    listen = "(ticket) => { listen(`/events?ticket=${ticket}`); }"
+    signed_in.evaluate(listen, ticket)
+    expect(signed_in.get_by_text("closed: lifetime").first).to_be_visible()
+    # It connects again by itself, with the ticket that has been used.
+    expect(signed_in.get_by_text("the server said no")).to_be_visible()
+    expect(signed_in.get_by_text("order 1")).to_have_count(1)
+    page_errors.clear()  # The console says 401, as it should.
