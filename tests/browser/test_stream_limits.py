@@ -11,37 +11,50 @@ from tests.kit.servers import Server, uvicorn
 
 APP = "tests.servers.watched_stream_limits:app"
 SCRIPT = ROOT / "docs/clients/stream_limits.js"
-SIGN_IN = 'post("/sign-in", { name: "ada" })'
+CLOSED = 2  # EventSource.CLOSED
 
 pytestmark = pytest.mark.timeout(servers.START + 30)
+
+
+def open_page(page: Page, server: Server) -> None:
+    """Open a page with the script, and sign in."""
+    page.goto(f"{server.url}/openapi.json")
+    page.add_script_tag(path=SCRIPT)
+    page.evaluate('post("/sign-in", { name: "ada" })')
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """Serve the recipe, with streams that last half a second."""
-    env = {"TICK": "0.1", "LIFETIME": "0.5", "SESSION": "6", "EACH": "100"}
+    env = {"TICK": "0.1", "LIFETIME": "0.5", "SESSION": "60", "EACH": "100"}
     with uvicorn(APP, env=env) as running:
         yield running
 
 
 @pytest.fixture
 def signed_in(page: Page, server: Server) -> Page:
-    """Open a page of the server, with its script, and sign in."""
-    page.goto(f"{server.url}/openapi.json")
-    page.add_script_tag(path=SCRIPT)
-    page.evaluate(SIGN_IN)
+    """Open a page of the server that has signed in."""
+    open_page(page, server)
     return page
 
 
-def test_with_the_cookie_it_comes_back_by_itself_until_the_session_ends(
+def test_with_the_cookie_it_comes_back_by_itself_after_a_lifetime(
     signed_in: Page,
 ) -> None:
     assert signed_in.evaluate("document.cookie") == ""  # no script can read it
     signed_in.evaluate('window.source = listen("/events")')
-    expect(signed_in.get_by_text("order 1").nth(1)).to_be_visible()
-    expect(signed_in.get_by_text("closed: lifetime").first).to_be_visible()
-    expect(signed_in.get_by_text("closed: expired")).to_be_visible(timeout=10_000)
-    assert signed_in.evaluate("source.readyState") == 2  # closed
+    expect(signed_in.get_by_text("closed: lifetime").nth(1)).to_be_visible()
+    expect(signed_in.get_by_text("order 1")).to_have_count(2)
+    signed_in.evaluate("source.close()")
+
+
+def test_when_the_session_ends_it_closes_and_asks_no_more(page: Page) -> None:
+    with uvicorn(APP, env={"TICK": "0.1", "SESSION": "2"}) as short:
+        open_page(page, short)
+        page.evaluate('window.source = listen("/events")')
+        expect(page.get_by_text("closed: expired")).to_be_visible()
+        assert page.evaluate("source.readyState") == CLOSED
+        assert short.output().count("GET /events") == 1
 
 
 def test_each_stream_by_a_ticket_uses_another_one(
