@@ -412,7 +412,7 @@ def test_without_a_key_each_process_makes_its_own(
 
 def test_starlettes_session_middleware_cannot_revoke() -> None:
     app = FastAPI()
-    app.add_middleware(SessionMiddleware, secret_key="of this test")
+    app.add_middleware(SessionMiddleware, secret_key=KEY)
 
     @app.post("/{what}")
     async def change(what: str, request: Request) -> str | None:
@@ -536,7 +536,7 @@ def test_while_redis_is_away_an_open_stream_goes_on_to_its_lifetime(
 def test_attack_a_user_may_have_three_streams_and_all_a_thousand(
     desk: Desk, told: list[str | None]
 ) -> None:
-    """More streams are opened than a user, or all, may have: a 429 before the stream."""
+    """More streams are opened than a user, or all, may have: the next is a 429."""
     assert told
     for before, status in [
         (["ada"] * 2, 200),
