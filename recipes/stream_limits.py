@@ -56,6 +56,7 @@ from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse
 from starlette.types import Message, Receive, Scope, Send
 
+# --8<-- [start:sessions]
 SESSION = 30  # seconds; short, so that you see its end: an hour is usual
 TICKET = 15  # seconds in which a ticket must be used
 LIFETIME = 20.0  # seconds of a stream at most; short, too: 15 minutes are usual
@@ -66,8 +67,6 @@ ALL = 1000  # open streams of all users, in this process
 RATE = RateLimitItemPerMinute(20)  # new streams of one user
 TICK = 0.5  # seconds from one look at the session to the next
 
-
-# --8<-- [start:sessions]
 Reason = Literal["expired", "revoked", "lifetime"]
 UNKNOWN = HTTPException(401, "Sign in again.", {"WWW-Authenticate": "Bearer"})
 
