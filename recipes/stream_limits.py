@@ -29,7 +29,6 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from itertools import count
 from typing import Annotated, Any, Literal
 
 import uvicorn
@@ -175,7 +174,9 @@ Events = AsyncGenerator[dict[str, str], None]
 
 async def orders() -> AsyncGenerator[str | None, None]:
     """Give each new order as JSON, and None when there is none for a while."""
-    for number in count(1):
+    number = 0
+    while True:
+        number += 1
         yield f'{{"id":{number},"item":"tea"}}'
         await asyncio.sleep(TICK)
         yield None

@@ -316,6 +316,18 @@ def test_the_first_that_is_there_counts(desk: Desk, carrier: str) -> None:
         assert get(headers, "?ticket=").status == 200
 
 
+def test_nobody_guesses_an_id_of_128_bits(desk: Desk) -> None:
+    token = desk.sign_in("ada")
+    session = asyncio.run(desk.check(desk.sessions, token, 30))
+    ticket = asyncio.run(desk.redeem(desk.make_ticket(session)))
+    assert (ticket.user, ticket.id, ticket.ends) == ("ada", session.id, session.ends)
+    assert [len(text) for text in (session.id, session.once, ticket.once)] == [
+        22,
+        0,
+        22,
+    ]
+
+
 # Signing in and out
 
 
@@ -430,6 +442,24 @@ def test_starlettes_session_middleware_cannot_revoke() -> None:
         assert "session" not in visitor.cookies
         headers = {"Cookie": f"session={copied}"}
         assert visitor.post("/who", headers=headers).json() == "ada"
+
+
+@pytest.mark.parametrize("url", [None, "", "redis://127.0.0.1:6379/0"])
+def test_the_counters_are_in_memory_unless_a_redis_is_named(
+    url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, str]] = []
+
+    def storage(uri: str, implementation: str) -> MemoryStorage:
+        opened.append((uri, implementation))
+        return MemoryStorage()
+
+    monkeypatch.setattr(stream_limits, "storage_from_string", storage)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    if url is not None:
+        monkeypatch.setenv("REDIS_URL", url)
+    drive(stream_limits.app, "/metrics")
+    assert opened == [(f"async+{url or 'memory://'}", "redispy")]
 
 
 # The end of a stream

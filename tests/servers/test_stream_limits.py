@@ -282,6 +282,13 @@ def test_while_redis_is_away_open_streams_go_on_and_nobody_new_comes_in() -> Non
                 assert last_reason(answer.rest()) == "lifetime"
 
 
+def test_two_workers_with_one_key_know_the_same_sessions() -> None:
+    with uvicorn(APP, "--workers", "2", env=KEYED) as both:
+        headers = sign_in(both)
+        for _ in range(20):
+            assert ticket(both, headers).startswith("eyJ")
+
+
 def test_two_processes_without_redis_know_a_session_but_not_its_end() -> None:
     env = {**KEYED, "TICK": "3600"}
     with uvicorn(WATCHED, env=env) as one, uvicorn(WATCHED, env=env) as two:

@@ -16,12 +16,13 @@ from fastapi.sse import EventSourceResponse
 LIMIT = 1  # streams at a time
 app = FastAPI()
 places: list[str] = []
+rows: list[str] = []  # who has ever had a place
 
 
 async def write_down(tab: str) -> None:
-    """Stand for a row in your table of who streams."""
-    if tab:
-        await asyncio.sleep(0.2)
+    """Stand for a row in your database, which takes its time."""
+    await asyncio.sleep(0.2)
+    rows.append(tab)
 
 
 # --8<-- [end:program]
