@@ -29,6 +29,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from itertools import count
 from typing import Annotated, Any, Literal
 
 import uvicorn
@@ -174,10 +175,9 @@ Events = AsyncGenerator[dict[str, str], None]
 
 async def orders() -> AsyncGenerator[str | None, None]:
     """Give each new order as JSON, and None when there is none for a while."""
-    number = 0
+    numbers = count(1)
     while True:
-        number += 1
-        yield f'{{"id":{number},"item":"tea"}}'
+        yield f'{{"id":{next(numbers)},"item":"tea"}}'
         await asyncio.sleep(TICK)
         yield None
         await asyncio.sleep(TICK)
