@@ -1,14 +1,17 @@
 """docs/pitfalls/around.md: a semaphore in the endpoint limits no streams."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import pytest
+from fastapi import Depends, FastAPI
+from fastapi.responses import StreamingResponse
 from limits.aio.storage import MemoryStorage
 
 from recipes import stream_limits as recipe
 from recipes.pitfalls.stream_limits import released_before_the_stream as wrong
-from tests.kit.asgi import drive
+from tests.kit.asgi import drive, note
 
 
 def test_a_second_stream_opens_while_the_first_is_open(
@@ -21,6 +24,20 @@ def test_a_second_stream_opens_while_the_first_is_open(
     assert run.also.status == 200
     assert b"streams that are open: 2" in run.also.body
     assert wrong.open_streams == []
+
+
+def test_a_dependency_of_the_functions_scope_ends_before_the_stream() -> None:
+    app = FastAPI()
+
+    async def place() -> AsyncIterator[None]:
+        yield
+        note("free")
+
+    @app.get("/", dependencies=[Depends(place, scope="function")])
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(iter(["one", "two"]))
+
+    assert "free" in drive(app, "/").before("chunk 1")
 
 
 def test_the_recipe_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
