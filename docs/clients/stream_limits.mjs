@@ -34,7 +34,9 @@ while (reason === "lifetime") {
   const response = await fetch(`${URL}/events`, {
     headers: { Authorization: `Bearer ${token}` },
   });
-  if (response.status === 429) {
+  if (response.status === 401) {
+    reason = "expired"; // between two streams
+  } else if (response.status === 429) {
     const seconds = Number(response.headers.get("Retry-After"));
     console.log(`429: come back in ${seconds} s`);
     await wait(seconds);

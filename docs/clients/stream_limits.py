@@ -32,8 +32,11 @@ with httpx2.Client(base_url=URL) as client:
         try:
             reason = print_events(client)
         except httpx2.HTTPStatusError as error:
-            if error.response.status_code != 429:
+            if error.response.status_code == 401:
+                reason = "expired"  # between two streams
+            elif error.response.status_code == 429:
+                time.sleep(int(error.response.headers["Retry-After"]))
+            else:
                 raise
-            time.sleep(int(error.response.headers["Retry-After"]))
 
 print("The session is over: sign in again.")
