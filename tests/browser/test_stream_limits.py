@@ -49,7 +49,7 @@ def test_with_the_cookie_it_comes_back_by_itself_after_a_lifetime(
 
 
 def test_when_the_session_ends_it_closes_and_asks_no_more(page: Page) -> None:
-    with uvicorn(APP, env={"TICK": "0.1", "SESSION": "2"}) as short:
+    with uvicorn(APP, env={"TICK": "0.1", "SESSION": "3"}) as short:
         open_page(page, short)
         page.evaluate('window.source = listen("/events")')
         expect(page.get_by_text("closed: expired")).to_be_visible()

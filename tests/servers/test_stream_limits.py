@@ -99,7 +99,7 @@ def test_the_first_order_is_there_before_the_second_is_made(http: str) -> None:
 
 
 def test_a_session_ends_in_mid_stream_and_lets_nobody_in_again() -> None:
-    env = {"SESSION": "2", "TICK": "0.1"}
+    env = {"SESSION": "3", "TICK": "0.1"}
     with uvicorn(WATCHED, env=env) as short:
         headers = sign_in(short)
         with raw_get(short.port, "/events", headers) as answer:
