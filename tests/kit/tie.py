@@ -43,6 +43,7 @@ COMMANDS = {
     "cookbook llm --scripted docs/clients/llm_chat_stalls.toml",
     "cookbook llm --scripted docs/learn/tea.toml",
     "cookbook redis",
+    "curl http://127.0.0.1:8000/metrics",
     "granian --interface asgi recipes.sse_basic:app",
     "hypercorn recipes.sse_basic:app",
     "python -m cookbook.notebook open",
