@@ -1,0 +1,619 @@
+"""docs/production/proxies.md: its claims about nginx and Caddy, on the files it shows.
+
+The files run as cookbook/proxy.py copies them. Where a test replaces more than ports
+and paths, it is to make a limit short, or to show what happens without a directive.
+"""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from uvicorn import Config
+
+from cookbook import proxy as ours
+from cookbook.catalog import ROOT
+from cookbook.proxy import Trial
+from tests.kit import servers, sse
+from tests.kit.proxies import Front, proxy
+from tests.kit.redis import redis
+from tests.kit.servers import HOST, Server, free_port, serve, until, uvicorn
+from tests.servers.behind_proxies import FIRST, LAST, PINGS
+
+pytestmark = pytest.mark.timeout(servers.START + 20)
+
+APP = "tests.servers.behind_proxies:app"
+PAGE = (ROOT / "docs/production/proxies.md").read_text("utf-8")
+NGINX = (ROOT / "docs/production/nginx.conf").read_text("utf-8")
+CADDY = (ROOT / "docs/production/Caddyfile").read_text("utf-8")
+BRIEF = 0.3  # seconds; what has not come by then is held until the end
+PAUSE = {"nginx": "proxy_read_timeout 60s", "caddy": "read_timeout 60s"}
+ELSEWHERE = "127.0.0.2"  # another client on this machine
+
+# Every media type that a transcript of a recipe shows, and the one of unknown bytes.
+SEEN = re.compile(r"^content-type: (\S+.*)$", re.MULTILINE)
+TYPES = sorted(
+    {"application/octet-stream"}.union(
+        *(
+            SEEN.findall(path.read_text("utf-8"))
+            for path in (ROOT / "docs/transcripts").glob("*.txt")
+        )
+    )
+)
+
+each_proxy = pytest.mark.parametrize("name", ["nginx", "caddy"])
+each_parser = pytest.mark.parametrize("parser", ["httptools", "h11"])
+each_http = pytest.mark.parametrize("http2", [True, False], ids=["http2", "http1"])
+Open = Callable[..., AbstractContextManager[Front]]
+
+
+@pytest.fixture(scope="module")
+def apps() -> Iterator[dict[str, Server]]:
+    """Run the application on both of uvicorn's parsers."""
+    with (
+        uvicorn(APP, "--http", "httptools") as one,
+        uvicorn(APP, "--http", "h11") as two,
+    ):
+        yield {"httptools": one, "h11": two}
+
+
+@pytest.fixture(scope="module")
+def front(
+    apps: dict[str, Server], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Front]]:
+    """Give each proxy as the files have it, started once."""
+    started: dict[tuple[str, str], Front] = {}
+    with ExitStack() as stack:
+
+        def get(name: str, parser: str = "httptools") -> Front:
+            if (name, parser) not in started:
+                folder = tmp_path_factory.mktemp(name)
+                (folder / "static").mkdir()
+                (folder / "static/shop.js").write_text("// A comment.\n" * 1000)
+                opened = proxy(name, folder, apps[parser])
+                started[name, parser] = stack.enter_context(opened)
+            return started[name, parser]
+
+        yield get
+
+
+@pytest.fixture
+def changed(apps: dict[str, Server], tmp_path: Path) -> Open:
+    """Give a proxy with something else in its file."""
+
+    def get(name: str, old: str, new: str, parser: str = "httptools") -> object:
+        # The same on many lines, because Caddy's formatter is strict about blocks.
+        return proxy(name, tmp_path, apps[parser], changes={old: new})
+
+    return get  # type: ignore[return-value]
+
+
+def post(path: str, length: int) -> bytes:
+    """Write the head of a request whose body has so many bytes."""
+    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n"
+    return head.encode()
+
+
+def go(app: Server) -> None:
+    """Let every body go on that waits."""
+    httpx2.post(f"{app.url}/go").raise_for_status()
+
+
+def arrives(
+    front: Front, path: str, *, http2: bool, method: str = "GET", wait: float = 5
+) -> bool:
+    """Tell whether the first chunk comes while the application holds the second."""
+    with front.client(http2=http2) as client:
+        timeout = httpx2.Timeout(5, read=wait)
+        try:
+            with client.stream(method, path, timeout=timeout) as response:
+                assert response.status_code == 200
+                assert response.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
+                chunks = response.iter_raw()
+                early = next(chunks) == FIRST
+                go(front.app)
+                return early and b"".join(chunks) == LAST
+        except httpx2.ReadTimeout:
+            return False
+        finally:
+            go(front.app)
+
+
+# Streams arrive as they are made
+
+
+@each_proxy
+@each_parser
+@each_http
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_first_chunk_arrives_before_the_second_is_made(
+    kind: str, http2: bool, parser: str, name: str, front: Callable[..., Front]
+) -> None:
+    path = f"/first?{httpx2.QueryParams(type=kind)}"
+    assert arrives(front(name, parser), path, http2=http2)
+
+
+@each_proxy
+@each_http
+def test_so_does_a_part_of_a_body_whose_length_is_known(
+    http2: bool, name: str, front: Callable[..., Front]
+) -> None:
+    assert arrives(front(name), "/sized", http2=http2)
+
+
+def test_without_proxy_buffering_off_nginx_holds_every_media_type(
+    apps: dict[str, Server], tmp_path: Path
+) -> None:
+    buffering = {"proxy_buffering off": "proxy_buffering on"}
+    old = {"proxy_http_version 1.1": "proxy_http_version 1.0"}
+    for number, (parser, changes, http2) in enumerate(
+        [("httptools", buffering, False), ("h11", buffering | old, True)]
+    ):
+        folder = tmp_path / str(number)
+        with proxy("nginx", folder, apps[parser], changes=changes) as front:
+            for kind in TYPES:
+                path = f"/first?{httpx2.QueryParams(type=kind)}"
+                assert not arrives(front, path, http2=http2, wait=BRIEF), kind
+
+
+def test_without_flush_interval_caddy_holds_a_body_whose_length_is_known(
+    changed: Open,
+) -> None:
+    with changed("caddy", "flush_interval -1", "") as front:
+        assert not arrives(front, "/sized", http2=True, wait=BRIEF)
+        assert arrives(front, "/first", http2=True)
+
+
+@each_proxy
+def test_an_upload_reaches_the_application_while_it_is_sent(
+    name: str, front: Callable[..., Front]
+) -> None:
+    sends_an_upload(front(name))
+
+
+def sends_an_upload(front: Front) -> None:
+    """Send half an upload; the other half when the application has got the first."""
+
+    def halves() -> Iterator[bytes]:
+        yield b"half "
+        front.app.expect(f"{front.name}: 5.")
+        yield b"half "
+
+    with front.client() as client:
+        path = f"/upload?name={front.name}"
+        assert client.post(path, content=halves()).text == "10"
+
+
+def test_without_proxy_request_buffering_off_nginx_keeps_it_to_its_end(
+    changed: Open,
+) -> None:
+    old = "proxy_request_buffering off"
+    with changed("nginx", old, "proxy_request_buffering on") as front:
+        with front.connected() as connection:
+            connection.sendall(post("/upload?name=held", 10) + b"half ")
+            # A request that nginx reads later is answered earlier.
+            with front.client() as client:
+                who(client)
+            assert "held: " not in front.app.output()
+            connection.sendall(b"half ")
+            front.app.expect("held: 10.")
+
+
+@each_proxy
+def test_static_files_are_compressed_and_streams_are_not(
+    name: str, front: Callable[..., Front]
+) -> None:
+    with front(name).client() as client:
+        script = client.get("/static/shop.js", headers={"Accept-Encoding": "gzip"})
+        assert script.headers["content-encoding"] == "gzip"
+        assert "javascript" in script.headers["content-type"]
+        assert "Accept-Encoding" in script.headers["vary"]
+        assert script.text == "// A comment.\n" * 1000
+        plain = client.get("/static/shop.js", headers={"Accept-Encoding": "identity"})
+        assert "content-encoding" not in plain.headers
+        go(front(name).app)
+        states = client.get("/sse_keepalive/by-hand?quiet=0.1")
+        assert "content-encoding" not in states.headers
+        assert client.get("/static/nothing.js").status_code == 404
+
+
+def test_gzip_of_nginx_holds_streams_only_if_it_buffers(
+    apps: dict[str, Server], tmp_path: Path
+) -> None:
+    gzip = {"proxy_buffering off;": "gzip on; gzip_types *; proxy_buffering off;"}
+    held = {"proxy_buffering off;": "gzip on; gzip_types *; proxy_buffering on;"}
+    for early, changes in ((True, gzip), (False, held)):
+        with (
+            proxy("nginx", tmp_path, apps["httptools"], changes=changes) as front,
+            front.client() as client,
+        ):
+            timeout = httpx2.Timeout(5, read=5 if early else BRIEF)
+            with client.stream("GET", "/first", timeout=timeout) as response:
+                assert response.headers["content-encoding"] == "gzip"
+                if early:
+                    body = response.iter_bytes()
+                    assert next(body) == FIRST
+                else:
+                    with pytest.raises(httpx2.ReadTimeout):
+                        next(response.iter_bytes())
+            go(front.app)
+
+
+# Silence
+
+
+@each_proxy
+def test_a_silent_stream_is_cut_and_one_that_pings_is_not(
+    name: str, changed: Open
+) -> None:
+    short = PAUSE[name].replace("60s", "1s")
+    with changed(name, PAUSE[name], short) as front, front.client() as client:
+        path = "/sse_keepalive/ndjson?quiet=60&ping={}"
+        with client.stream("GET", path.format(60)) as response:
+            body = response.iter_raw()
+            assert b"placed" in next(body)
+            with pytest.raises(httpx2.RemoteProtocolError):
+                next(body)
+        with client.stream("GET", path.format(0.25)) as response:
+            body = response.iter_raw()
+            assert b"placed" in next(body)
+            # Ten pings take two and a half times as long as a silence may.
+            assert [next(body) for _ in range(10)] == [b"\n"] * 10
+
+
+def test_the_ping_of_fastapi_is_often_enough_for_both_files() -> None:
+    from fastapi.routing import _PING_INTERVAL
+
+    for text in (NGINX, CADDY):
+        found = re.search(r"\bread_timeout (\d+)s|proxy_read_timeout (\d+)s", text)
+        assert found
+        assert int(found[1] or found[2]) >= 4 * _PING_INTERVAL
+
+
+def test_a_write_limit_of_caddy_cuts_every_stream_pings_or_not(changed: Open) -> None:
+    limit = ("read_header 10s", "read_header 10s\n\t\t\twrite 1s")
+    path = "/sse_keepalive/ndjson?quiet=60&ping=0.25"
+    with changed("caddy", *limit) as front, front.client() as client:
+        with (
+            pytest.raises(httpx2.RemoteProtocolError),
+            client.stream("GET", path) as response,
+        ):
+            assert len(list(response.iter_raw())) < 10
+
+
+# The client leaves
+
+
+@each_proxy
+@each_parser
+@each_http
+def test_a_client_that_leaves_ends_the_stream_in_the_application(
+    http2: bool, parser: str, name: str, front: Callable[..., Front]
+) -> None:
+    here = front(name, parser)
+    with here.client(http2=http2) as client:
+        with client.stream("GET", "/first") as response:
+            assert next(response.iter_raw()) == FIRST
+        # The application waits for us: only the proxy can have told it, and not
+        # because of a silence of 60 s.
+        here.app.expect(f"left {response.headers['x-number']}.")
+
+
+def test_a_client_that_takes_nothing_is_let_go_by_nginx(changed: Open) -> None:
+    with changed("nginx", "send_timeout 30s", "send_timeout 1s") as front:
+        with front.connected() as connection:
+            connection.sendall(f"GET /flood HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            front.app.expect("flood over")
+
+
+# Ranges
+
+
+@each_proxy
+def test_ranges_pass(name: str, front: Callable[..., Front]) -> None:
+    with front(name).client() as client:
+        path = "/files/orders.txt"
+        part = client.get(path, headers={"Range": "bytes=640-767"})
+        assert part.status_code == 206
+        assert part.headers["content-range"] == "bytes 640-767/33554432"
+        assert part.content.startswith(b"order        10 is packed")
+        assert len(part.content) == 128
+        headers = {"Range": "bytes=640-767", "If-Range": part.headers["etag"]}
+        assert client.get(path, headers=headers).content == part.content
+        again = {"If-None-Match": part.headers["etag"]}
+        assert client.get(path, headers=again).status_code == 304
+        outside = client.get(path, headers={"Range": "bytes=33554432-"})
+        assert outside.status_code == 416
+
+
+# What the application knows about the client
+
+
+def who(client: httpx2.Client, headers: dict[str, str] | None = None) -> dict[str, str]:
+    """Ask the application what it knows."""
+    found: dict[str, str] = client.get("/who", headers=headers).json()
+    return found
+
+
+@each_proxy
+def test_attack_a_false_x_forwarded_for_does_not_reach_the_application(
+    name: str, front: Callable[..., Front]
+) -> None:
+    """A client names another address as its own: the application sees the true one."""
+    false = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "http"}
+    with front(name).client(address=ELSEWHERE) as client:
+        found = who(client, false)
+    assert found["client"] == ELSEWHERE
+    assert "203.0.113.7" not in json.dumps(found)
+    assert found["url"].startswith("https://127.0.0.1")
+
+
+def test_without_the_header_the_application_believes_the_client(changed: Open) -> None:
+    line = "proxy_set_header X-Forwarded-For $remote_addr;"
+    with changed("nginx", line, "") as front, front.client() as client:
+        assert who(client, {"X-Forwarded-For": "203.0.113.7"})["client"] == (
+            "203.0.113.7"
+        )
+
+
+def test_without_the_other_headers_addresses_of_the_application_are_wrong(
+    changed: Open,
+) -> None:
+    lines = "".join(
+        f"            proxy_set_header {line};\n"
+        for line in (
+            "Host $host",
+            "X-Forwarded-For $remote_addr",
+            "X-Forwarded-Proto $scheme",
+        )
+    )
+    with changed("nginx", lines, "") as front, front.client() as client:
+        assert who(client)["url"] == "http://app/who"
+
+
+# Connections to the application
+
+
+@contextmanager
+def counted() -> Iterator[Server]:
+    """Run an application server that writes when a connection is made or lost."""
+    with uvicorn(APP, "--log-level", "trace") as server:
+        yield server
+
+
+@each_proxy
+def test_a_connection_to_the_application_is_used_again(
+    name: str, tmp_path: Path
+) -> None:
+    with counted() as app, proxy(name, tmp_path, app) as front:
+        with front.client() as client:
+            for _ in range(20):
+                who(client)
+        assert app.output().count("HTTP connection made") <= 3  # one was the kit's
+
+
+def test_with_http_1_0_each_request_needs_a_new_one(tmp_path: Path) -> None:
+    old = {"proxy_http_version 1.1": "proxy_http_version 1.0"}
+    with counted() as app, proxy("nginx", tmp_path, app, changes=old) as front:
+        with front.client() as client:
+            for _ in range(20):
+                who(client)
+        assert app.output().count("HTTP connection made") >= 20
+
+
+@each_proxy
+def test_the_proxy_closes_an_idle_connection_first(name: str, tmp_path: Path) -> None:
+    kept = Config("").timeout_keep_alive
+    for text in (NGINX, CADDY):
+        found = re.search(r"keepalive(?:_timeout)? (\d+)s", text)
+        assert found
+        assert int(found[1]) < kept
+    old = {"nginx": "keepalive_timeout 4s", "caddy": "keepalive 4s"}[name]
+    short = {old: old.replace("4s", "1s")}
+    with uvicorn(APP, "--log-level", "trace", "--timeout-keep-alive", "60") as app:
+        with proxy(name, tmp_path, app, changes=short) as front:
+            with front.client() as client:
+                who(client)
+                app.expect("GET /who")
+                app.expect("HTTP connection lost")
+
+
+@each_proxy
+def test_a_connection_that_closes_under_a_post_is_a_502(
+    name: str, tmp_path: Path
+) -> None:
+    """What may happen if the application is the one that closes idle connections."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+    def serve_one(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(servers.WAIT)
+                    if b"GET" in connection.recv(65536):
+                        connection.sendall(answer)
+                        # The next request finds that the application hangs up.
+                        connection.recv(65536)
+
+    with socket.create_server((HOST, 0)) as listener:
+        thread = threading.Thread(target=serve_one, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        app = Server([], port, psutil.Process(), open(tmp_path / "log", "wb"))  # type: ignore[arg-type] # noqa: SIM115
+        try:
+            with proxy(name, tmp_path, app) as front, front.client() as client:
+                assert client.get("/").status_code == 200
+                assert client.post("/", content=b"{}").status_code == 502
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@each_proxy
+def test_a_server_that_is_away_is_not_noticed(
+    name: str, apps: dict[str, Server], tmp_path: Path
+) -> None:
+    gone = Server([], free_port(), apps["h11"].process, apps["h11"].log)
+    with (
+        proxy(name, tmp_path, apps["httptools"], gone) as front,
+        front.client() as client,
+    ):
+        assert [client.get("/who").status_code for _ in range(20)] == [200] * 20
+        assert client.post("/go").status_code == 200
+
+
+def test_without_lb_try_duration_caddy_answers_502(
+    apps: dict[str, Server], tmp_path: Path
+) -> None:
+    gone = Server([], free_port(), apps["h11"].process, apps["h11"].log)
+    once = {"lb_try_duration 5s": ""}
+    with (
+        proxy("caddy", tmp_path, gone, changes=once) as front,
+        front.client() as client,
+    ):
+        assert client.get("/who").status_code == 502
+
+
+# Limits
+
+
+@each_proxy
+def test_attack_a_head_of_a_megabyte_is_refused_before_the_application(
+    name: str, front: Callable[..., Front]
+) -> None:
+    """A client sends a head of a megabyte: it gets a 4xx, and nothing is passed on."""
+    here = front(name)
+    with here.connected() as connection:
+        head = f"GET /attack HTTP/1.1\r\nHost: {HOST}\r\nX-Long: ".encode()
+        with suppress(OSError):  # It may close before it has read all.
+            connection.sendall(head + b"x" * 1024 * 1024 + b"\r\n\r\n")
+        with suppress(OSError):
+            assert re.match(rb"HTTP/1.1 4(00|31) ", connection.recv(100))
+    with here.client() as client:
+        who(client)
+    assert "/attack" not in here.app.output()
+
+
+@each_proxy
+def test_attack_a_head_that_never_ends_is_cut_off(name: str, changed: Open) -> None:
+    """A client never ends its request's head: the proxy hangs up after a while."""
+    old = {"nginx": "client_header_timeout 10s", "caddy": "read_header 10s"}[name]
+    with changed(name, old, old.replace("10s", "1s")) as front:
+        with front.connected() as connection:
+            connection.sendall(f"GET /attack HTTP/1.1\r\nHost: {HOST}\r\nX".encode())
+            answer = connection.recv(100)
+            assert answer == b"" or re.match(rb"HTTP/1.1 4\d\d ", answer)
+        assert "/attack" not in front.app.output()
+
+
+@each_proxy
+def test_attack_a_body_that_never_comes_is_given_up(name: str, changed: Open) -> None:
+    """A client never ends its request's body: the application is rid of it."""
+    old = {"nginx": "client_body_timeout 30s", "caddy": "read_body 2m"}[name]
+    with changed(name, old, old.rsplit(" ", 1)[0] + " 1s") as front:
+        with front.connected() as connection:
+            connection.sendall(post(f"/upload?name=slow-{name}", 99) + b"never")
+            front.app.expect(f"slow-{name}: 5.")
+            front.app.expect(f"slow-{name}: given up.")
+        # A stream that answers a body is not cut by the same limit.
+        body = b'{"text": "tea"}'
+        for http2 in (True, False):
+            with front.client(http2=http2) as client:
+                assert len(client.post("/pings", content=body).content) == PINGS
+
+
+@each_proxy
+def test_attack_a_body_that_is_too_large_is_refused(
+    name: str, front: Callable[..., Front]
+) -> None:
+    """A client sends more than 10 MB: it gets a 413, whatever length it has said."""
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(12):
+            yield b"x" * 1024 * 1024
+
+    with front(name).client(http2=False) as client:
+        path = f"/upload?name=large-{name}"
+        assert client.post(path, content=b"x" * 11_000_000).status_code == 413
+        with suppress(httpx2.WriteError):  # It may be cut before it is answered.
+            assert client.post(path, content=endless()).status_code == 413
+    told = re.findall(rf"large-{name}: (\d+)\.", front(name).app.output())
+    assert max(map(int, told)) <= 10 * 1024 * 1024
+
+
+def test_attack_more_than_100_streams_of_an_address_are_refused(
+    front: Callable[..., Front],
+) -> None:
+    """An address opens streams without end: nginx refuses the 101st with a 429."""
+    here = front("nginx")
+    with ExitStack() as stack:
+        client = stack.enter_context(here.client(address="127.0.0.3"))
+        for _ in range(100):
+            response = stack.enter_context(client.stream("GET", "/first"))
+            assert response.status_code == 200
+        other = stack.enter_context(here.client(address="127.0.0.3"))
+        assert other.get("/who").status_code == 429
+        assert stack.enter_context(here.client()).get("/who").status_code == 200
+    here.app.expect(f"left {response.headers['x-number']}.")
+
+
+def test_attack_a_flood_of_requests_of_an_address_is_slowed_down(
+    front: Callable[..., Front],
+) -> None:
+    """An address asks 400 times at once: nginx answers most of them with a 429."""
+    here = front("nginx")
+    with here.connected("127.0.0.4") as connection:
+        one = f"GET /who HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
+        last = one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+        connection.sendall((one * 399 + last).encode())
+        body = b""
+        while piece := connection.recv(65536):
+            body += piece
+    assert body.count(b"HTTP/1.1 429 ") >= 100
+    assert body.count(b"HTTP/1.1 200 ") >= 100
+    with here.client() as client:
+        assert client.get("/who").status_code == 200
+
+
+def test_each_worker_of_nginx_has_so_many_connections(
+    apps: dict[str, Server], tmp_path: Path
+) -> None:
+    few = {
+        "worker_processes auto": "worker_processes 1",
+        "worker_connections 10000": "worker_connections 16",
+    }
+    with (
+        proxy("nginx", tmp_path, apps["httptools"], changes=few) as front,
+        front.client() as client,
+        ExitStack() as stack,
+    ):
+        statuses = [
+            stack.enter_context(client.stream("GET", "/first")).status_code
+            for _ in range(20)
+        ]
+        assert {*statuses} == {200, 500}
+        front.server.expect("16 worker_connections are not enough")
+
+
+# Start and reload
+
+
+def test_http_is_sent_to_https(front: Callable[..., Front]) -> None:
+    here = front("nginx")
+    answer = httpx2.get(f"http://{HOST}:{here.trial.http}/who?a=1")
+    assert answer.status_code == 301
+    assert answer.headers["location"] == f"https://{HOST}/who?a=1"
+
+
+def test_caddy_says_that_it_speaks_http_3_too(front: Callable[..., Front]) -> None:
+    with front("caddy").client() as client:
+        assert client.get("/who").headers["alt-svc"].startswith('h3=":')
