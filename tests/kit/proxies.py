@@ -7,14 +7,14 @@ with proxy("nginx", folder, app) as front, front.client() as client:
 
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 
-from cookbook.proxy import HOW, Trial, command
+from cookbook.proxy import HOW, Trial, command, environment
 from tests.kit.servers import HOST, WAIT, Server, free_port, need, serve
 
 
@@ -26,17 +26,20 @@ class Front:
     server: Server
     app: Server
     trial: Trial
-    tls: ssl.SSLContext  # which trusts its certificate
 
     @property
     def url(self) -> str:
         """Where it listens."""
         return f"https://{HOST}:{self.trial.https}"
 
+    def tls(self) -> ssl.SSLContext:
+        """Trust its certificate. Each client needs its own: they write into it."""
+        return ssl.create_default_context(cafile=self.trial.folder / "shop.example.crt")
+
     def client(self, *, http2: bool = True, address: str = HOST) -> httpx2.Client:
         """Give a client that comes from `address`, any one that begins with 127."""
         transport = httpx2.HTTPTransport(
-            verify=self.tls, http2=http2, http1=not http2, local_address=address
+            verify=self.tls(), http2=http2, http1=not http2, local_address=address
         )
         return httpx2.Client(base_url=self.url, transport=transport, timeout=WAIT)
 
@@ -46,35 +49,39 @@ class Front:
         there = (HOST, self.trial.https)
         with (
             socket.create_connection(there, WAIT, (address, 0)) as plain,
-            self.tls.wrap_socket(plain, server_hostname=HOST) as secret,
+            self.tls().wrap_socket(plain, server_hostname=HOST) as secret,
         ):
             yield secret
 
 
 @contextmanager
 def proxy(
-    name: str, folder: Path, *apps: Server, changes: Mapping[str, str] | None = None
+    name: str,
+    folder: Path,
+    app: Server,
+    *,
+    ports: Sequence[int] = (),
+    changes: Mapping[str, str] | None = None,
 ) -> Iterator[Front]:
-    """Run `nginx` or `caddy` in front of one application server, or of two.
+    """Run `nginx` or `caddy` in front of an application server.
 
+    `ports` are those of one or two others, if it is not this one that it is to ask.
     `changes` are texts of its file, and what stands there in this test.
     """
+    ports = ports or (app.port,)
     folder.mkdir(exist_ok=True)
     trial = Trial(
         folder,
         https=free_port(),
         http=free_port(),
         admin=free_port(),
-        apps=(apps[0].port, apps[-1].port),
+        apps=(ports[0], ports[-1]),
         changes=changes or {},
     )
     try:
         argv = command(name, trial)
-    except LookupError as error:
-        if "missing" not in str(error):
-            raise
+    except FileNotFoundError:
         need(name, HOW.format(name))
-    tls = ssl.create_default_context(cafile=folder / "shop.example.crt")
-    env = {"HOME": str(folder)}  # Caddy keeps things there.
+    env = environment(trial)
     with serve(argv, trial.https, cwd=folder, env=env) as running:
-        yield Front(name, running, apps[0], trial, tls)
+        yield Front(name, running, app, trial)

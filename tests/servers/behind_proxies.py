@@ -12,6 +12,7 @@ GET  /who             says what the application knows about its client
 
 import asyncio
 import itertools
+import os
 import sys
 from collections.abc import AsyncIterator
 
@@ -52,7 +53,10 @@ def gated(first: bytes, last: bytes, headers: dict[str, str]) -> StreamingRespon
         finally:
             tell(f"left {number}.")
 
-    return StreamingResponse(body(), headers=headers | {"x-number": str(number)})
+    return StreamingResponse(
+        body(),
+        headers=headers | {"x-number": str(number), "x-process": str(os.getpid())},
+    )
 
 
 @app.get("/first")

@@ -6,22 +6,26 @@ and paths, it is to make a limit short, or to show what happens without a direct
 
 import json
 import re
-import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from pathlib import Path
 
+import fastapi.routing
 import httpx2
-import psutil
 import pytest
 from uvicorn import Config
 
-from cookbook import proxy as ours
 from cookbook.catalog import ROOT
-from cookbook.proxy import Trial
 from tests.kit import servers, sse
 from tests.kit.proxies import Front, proxy
 from tests.kit.redis import redis
@@ -236,15 +240,13 @@ def test_gzip_of_nginx_holds_streams_only_if_it_buffers(
             front.client() as client,
         ):
             timeout = httpx2.Timeout(5, read=5 if early else BRIEF)
-            with client.stream("GET", "/first", timeout=timeout) as response:
+            expected = nullcontext() if early else pytest.raises(httpx2.ReadTimeout)
+            with (
+                expected,
+                client.stream("GET", "/first", timeout=timeout) as response,
+            ):
                 assert response.headers["content-encoding"] == "gzip"
-                if early:
-                    body = response.iter_bytes()
-                    assert next(body) == FIRST
-                else:
-                    with pytest.raises(httpx2.ReadTimeout):
-                        next(response.iter_bytes())
-            go(front.app)
+                assert next(response.iter_bytes()) == FIRST
 
 
 # Silence
@@ -270,12 +272,10 @@ def test_a_silent_stream_is_cut_and_one_that_pings_is_not(
 
 
 def test_the_ping_of_fastapi_is_often_enough_for_both_files() -> None:
-    from fastapi.routing import _PING_INTERVAL
-
     for text in (NGINX, CADDY):
         found = re.search(r"\bread_timeout (\d+)s|proxy_read_timeout (\d+)s", text)
         assert found
-        assert int(found[1] or found[2]) >= 4 * _PING_INTERVAL
+        assert int(found[1] or found[2]) >= 4 * vars(fastapi.routing)["_PING_INTERVAL"]
 
 
 def test_a_write_limit_of_caddy_cuts_every_stream_pings_or_not(changed: Open) -> None:
@@ -302,9 +302,9 @@ def test_a_client_that_leaves_ends_the_stream_in_the_application(
     with here.client(http2=http2) as client:
         with client.stream("GET", "/first") as response:
             assert next(response.iter_raw()) == FIRST
-        # The application waits for us: only the proxy can have told it, and not
-        # because of a silence of 60 s.
-        here.app.expect(f"left {response.headers['x-number']}.")
+    # The application waits for us: only the proxy can have told it, and not
+    # because of a silence of 60 s.
+    here.app.expect(f"left {response.headers['x-number']}.")
 
 
 def test_a_client_that_takes_nothing_is_let_go_by_nginx(changed: Open) -> None:
@@ -428,43 +428,27 @@ def test_the_proxy_closes_an_idle_connection_first(name: str, tmp_path: Path) ->
 
 @each_proxy
 def test_a_connection_that_closes_under_a_post_is_a_502(
-    name: str, tmp_path: Path
+    name: str, apps: dict[str, Server], tmp_path: Path
 ) -> None:
     """What may happen if the application is the one that closes idle connections."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-
-    def serve_one(listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection:
-                    connection.settimeout(servers.WAIT)
-                    if b"GET" in connection.recv(65536):
-                        connection.sendall(answer)
-                        # The next request finds that the application hangs up.
-                        connection.recv(65536)
-
-    with socket.create_server((HOST, 0)) as listener:
-        thread = threading.Thread(target=serve_one, args=(listener,))
-        thread.start()
-        port = listener.getsockname()[1]
-        app = Server([], port, psutil.Process(), open(tmp_path / "log", "wb"))  # type: ignore[arg-type] # noqa: SIM115
-        try:
-            with proxy(name, tmp_path, app) as front, front.client() as client:
-                assert client.get("/").status_code == 200
-                assert client.post("/", content=b"{}").status_code == 502
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    with (
+        hanging_up(answer) as (port, asked),
+        proxy(name, tmp_path, apps["httptools"], ports=[port]) as front,
+        front.client() as client,
+    ):
+        assert client.get("/").status_code == 200
+        assert client.post("/", content=b"{}").status_code == 502
+    assert [request.split()[0] for request in asked] == [b"GET", b"POST"]
 
 
 @each_proxy
 def test_a_server_that_is_away_is_not_noticed(
     name: str, apps: dict[str, Server], tmp_path: Path
 ) -> None:
-    gone = Server([], free_port(), apps["h11"].process, apps["h11"].log)
+    app = apps["httptools"]
     with (
-        proxy(name, tmp_path, apps["httptools"], gone) as front,
+        proxy(name, tmp_path, app, ports=[app.port, free_port()]) as front,
         front.client() as client,
     ):
         assert [client.get("/who").status_code for _ in range(20)] == [200] * 20
@@ -474,13 +458,13 @@ def test_a_server_that_is_away_is_not_noticed(
 def test_without_lb_try_duration_caddy_answers_502(
     apps: dict[str, Server], tmp_path: Path
 ) -> None:
-    gone = Server([], free_port(), apps["h11"].process, apps["h11"].log)
-    once = {"lb_try_duration 5s": ""}
+    app, once = apps["httptools"], {"lb_try_duration 5s": ""}
+    ports = [app.port, free_port()]
     with (
-        proxy("caddy", tmp_path, gone, changes=once) as front,
+        proxy("caddy", tmp_path, app, ports=ports, changes=once) as front,
         front.client() as client,
     ):
-        assert client.get("/who").status_code == 502
+        assert 502 in [client.get("/who").status_code for _ in range(20)]
 
 
 # Limits
@@ -617,3 +601,289 @@ def test_http_is_sent_to_https(front: Callable[..., Front]) -> None:
 def test_caddy_says_that_it_speaks_http_3_too(front: Callable[..., Front]) -> None:
     with front("caddy").client() as client:
         assert client.get("/who").headers["alt-svc"].startswith('h3=":')
+
+
+# Several servers, and new configurations
+
+
+@each_proxy
+def test_the_server_with_the_fewest_streams_gets_the_next(
+    name: str, apps: dict[str, Server], tmp_path: Path
+) -> None:
+    one, two = apps.values()
+    with (
+        proxy(name, tmp_path, one, ports=[one.port, two.port]) as front,
+        ExitStack() as stack,
+    ):
+
+        def opened(kept: ExitStack) -> httpx2.Response:
+            # A connection of its own, so that the proxy learns that it is closed.
+            client = kept.enter_context(front.client(http2=False))
+            return kept.enter_context(client.stream("GET", "/first"))
+
+        firsts = ExitStack()
+        streams = [(kept := ExitStack(), opened(kept)) for _ in range(6)]
+        for kept, _ in streams:
+            firsts.push(kept)
+        with firsts:
+            by_process = [response.headers["x-process"] for _, response in streams]
+            assert sorted(map(by_process.count, set(by_process))) == [3, 3]
+            for kept, response in streams:
+                if response.headers["x-process"] == by_process[0]:
+                    kept.close()
+                    here = str(one.process.pid) == by_process[0]
+                    number = response.headers["x-number"]
+                    (one if here else two).expect(f"left {number}.")
+            again = [opened(stack).headers["x-process"] for _ in range(3)]
+            assert again == [by_process[0]] * 3
+
+
+def reloading(front: Front) -> list[str]:
+    """Give the command that lets a proxy read its file again."""
+    config = str(front.trial.folder / "Caddyfile")
+    if front.name == "caddy":
+        program, *_ = front.server.argv
+        return [program, "reload", "--config", config, "--address", admin(front)]
+    return [*front.server.argv[:-2], "-s", "reload"]
+
+
+def admin(front: Front) -> str:
+    """Say where Caddy takes commands."""
+    return f"{HOST}:{front.trial.admin}"
+
+
+NEW = {
+    "nginx": ("location / {", "location = /new { return 204; }\n        location / {"),
+    "caddy": ("\thandle {", "\thandle /new {\n\t\trespond 204\n\t}\n\thandle {"),
+}
+
+
+def reload(front: Front) -> None:
+    """Change the file of a proxy, and wait until what is new holds."""
+    file = (
+        front.trial.folder / {"nginx": "nginx.conf", "caddy": "Caddyfile"}[front.name]
+    )
+    text = file.read_text("utf-8")
+    assert text.count(NEW[front.name][0]) == 1
+    file.write_text(text.replace(*NEW[front.name]), "utf-8")
+    subprocess.run(reloading(front), check=True, capture_output=True, timeout=20)
+
+    def holds() -> bool:
+        with front.client() as client:
+            return client.get("/new").status_code == 204
+
+    until(holds, "the new configuration")
+
+
+@each_proxy
+def test_a_reload_cuts_no_stream(
+    name: str, apps: dict[str, Server], tmp_path: Path
+) -> None:
+    with (
+        proxy(name, tmp_path, apps["h11"]) as front,
+        front.client(http2=False) as client,
+        client.stream("GET", "/first") as response,
+    ):
+        body = response.iter_raw()
+        assert next(body) == FIRST
+        reload(front)
+        go(front.app)
+        assert b"".join(body) == LAST
+
+
+@each_proxy
+def test_but_httpx2_takes_it_for_the_end_of_an_http_2_connection(
+    name: str, apps: dict[str, Server], tmp_path: Path
+) -> None:
+    with (
+        proxy(name, tmp_path, apps["h11"]) as front,
+        front.client(http2=True) as client,
+        client.stream("GET", "/first") as response,
+    ):
+        body = response.iter_raw()
+        assert next(body) == FIRST
+        reload(front)
+        with pytest.raises(httpx2.RemoteProtocolError, match="ConnectionTerminated"):
+            next(body)
+
+
+def test_nginx_cuts_it_after_its_shutdown_timeout(changed: Open) -> None:
+    limit = ("worker_shutdown_timeout 1h", "worker_shutdown_timeout 1s")
+    with (
+        changed("nginx", *limit) as front,
+        front.client(http2=False) as client,
+        client.stream("GET", "/first") as response,
+    ):
+        body = response.iter_raw()
+        assert next(body) == FIRST
+        reload(front)
+        with pytest.raises(httpx2.TransportError):
+            next(body)
+
+
+@contextmanager
+def hanging_up(answer: bytes = b"") -> Iterator[tuple[int, list[bytes]]]:
+    """Listen as an application that answers a GET, and hangs up when asked again.
+
+    Without an `answer` it hangs up at once. Gives the port and what was asked.
+    """
+    asked: list[bytes] = []
+
+    def serve_each(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(servers.WAIT)
+                    asked.append(connection.recv(65536))
+                    if answer and asked[-1].startswith(b"GET"):
+                        connection.sendall(answer)
+                        asked.append(connection.recv(65536))
+
+    with socket.create_server((HOST, 0)) as listener:
+        thread = threading.Thread(target=serve_each, args=(listener,))
+        thread.start()
+        try:
+            yield listener.getsockname()[1], asked
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize("fails", ["max_fails=0", "fail_timeout=10s"])
+def test_with_max_fails_0_nginx_asks_a_server_that_was_away(
+    fails: str, apps: dict[str, Server], tmp_path: Path
+) -> None:
+    changes = {"max_fails=0": fails, "worker_processes auto": "worker_processes 1"}
+    here = apps["httptools"]
+    ports = [free_port(), free_port()]
+    with (
+        proxy("nginx", tmp_path, here, ports=ports, changes=changes) as front,
+        front.client() as client,
+    ):
+        assert client.get("/who").status_code == 502
+        argv = [*here.argv[:-4], "--port", str(ports[0])]
+        with serve([*here.argv[:4], APP, "--port", str(ports[0])], ports[0], warm=True):
+            kept = client.get("/who").status_code
+    assert kept == (200 if fails == "max_fails=0" else 502), argv
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_with_fail_duration_caddy_leaves_it_alone_for_a_while(
+    rests: bool, apps: dict[str, Server], tmp_path: Path
+) -> None:
+    changes = {} if rests else {"fail_duration 2s": ""}
+    app = apps["httptools"]
+    with (
+        hanging_up() as (port, asked),
+        proxy("caddy", tmp_path, app, ports=[port, app.port], changes=changes) as front,
+        front.client() as client,
+    ):
+        assert [client.get("/who").status_code for _ in range(5)] == [200] * 5
+    assert (len(asked) <= 2) == rests
+
+
+class Reader(threading.Thread):
+    """A client that reconnects, with Last-Event-ID, until the feed has ended."""
+
+    def __init__(self, front: Front) -> None:
+        super().__init__()
+        self.front = front
+        self.events: list[sse.Event] = []
+        self.wait = threading.Event()  # which never comes
+        self.retry = 100  # milliseconds
+        self.connections = 0
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Read, whatever happens to the connection."""
+        try:
+            while not (self.events and self.events[-1].event == "end"):
+                with suppress(httpx2.TransportError), self.front.client() as client:
+                    self.read(client)
+                self.wait.wait(self.retry / 1000)
+        except BaseException as error:
+            self.failure = error
+
+    def read(self, client: httpx2.Client) -> None:
+        """Read over one connection."""
+        known = list(self.events)
+        last = {"Last-Event-ID": known[-1].id} if known else {}
+        body = b""
+        with client.stream("GET", "/events", headers=last) as response:
+            self.connections += 1
+            assert response.status_code == 200
+            for chunk in response.iter_raw():
+                body += chunk
+                parsed = sse.parse([body])
+                self.retry = parsed.retry or self.retry
+                self.events = known + parsed.events
+
+    def states(self) -> list[str]:
+        """Give what it knows, in the order in which it came."""
+        return [event.data for event in self.events if event.event == "order"]
+
+
+@pytest.mark.timeout(servers.START + 40)
+@each_proxy
+def test_two_servers_are_replaced_and_no_event_is_lost_or_doubled(
+    name: str, tmp_path: Path
+) -> None:
+    ports = [free_port(), free_port()]
+    app = "tests.servers.watched_sse_resumable:app"
+
+    def at(port: int) -> AbstractContextManager[Server]:
+        argv = [sys.executable, "-u", "-m", "uvicorn", app, "--port", str(port)]
+        argv += ["--timeout-graceful-shutdown", "1"]
+        return serve(argv, port, env={"STREAM_STORE": store.url}, warm=True)
+
+    expected: list[str] = []
+
+    def order(number: int) -> None:
+        with front.client() as client:
+            assert client.post(f"/orders/{number}").status_code == 202
+        states = ["placed", "paid", "packed", "shipped"]
+        expected.extend(f'{{"id":{number},"state":"{state}"}}' for state in states)
+        for reader in readers:
+            until(lambda reader=reader: len(reader.states()) >= len(expected), "events")
+
+    with redis() as store, ExitStack() as one, ExitStack() as other:
+        first = one.enter_context(at(ports[0]))
+        second = other.enter_context(at(ports[1]))
+        with proxy(name, tmp_path, first, ports=ports) as front:
+            readers = [Reader(front) for _ in range(4)]
+            for reader in readers:
+                reader.start()
+            try:
+                order(1)
+                # Both have readers.
+                assert "GET /events" in first.output()
+                assert "GET /events" in second.output()
+                one.close()
+                order(2)
+                one.enter_context(at(ports[0]))
+                order(3)
+                other.close()
+                order(4)
+                other.enter_context(at(ports[1]))
+                order(5)
+            finally:
+                with front.client() as client:
+                    client.post("/end")
+                for reader in readers:
+                    reader.join(servers.WAIT)
+    for reader in readers:
+        assert reader.failure is None
+        assert reader.states() == expected
+        ids = [event.id for event in reader.events]
+        assert len(set(ids)) == len(ids) == len(expected) + 1
+    assert sum(reader.connections for reader in readers) >= 8
+
+
+# The page's commands
+
+
+def commands() -> list[str]:
+    """List the commands of the page."""
+    blocks = re.findall(r"^ *```bash\n(.+?)\n *```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [" ".join(block.replace("\\\n", " ").split()) for block in blocks]
