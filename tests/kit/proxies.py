@@ -7,6 +7,7 @@ with proxy("nginx", folder, app) as front, front.client() as client:
 
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,14 @@ from pathlib import Path
 import httpx2
 
 from cookbook.proxy import HOW, Trial, command, environment
-from tests.kit.servers import HOST, WAIT, Server, free_port, need, serve
+from tests.kit.servers import HOST, WAIT, Server, free_port, need, serve, until
+
+FILES = {"nginx": "nginx.conf", "caddy": "Caddyfile"}
+# What tells a file that was read again.
+NEW = {
+    "nginx": ("location / {", "location = /new { return 204; }\n        location / {"),
+    "caddy": ("\thandle {", "\thandle /new {\n\t\trespond 204\n\t}\n\thandle {"),
+}
 
 
 @dataclass
@@ -52,6 +60,33 @@ class Front:
             self.tls().wrap_socket(plain, server_hostname=HOST) as secret,
         ):
             yield secret
+
+    @property
+    def file(self) -> Path:
+        """Give the file that it reads."""
+        return self.trial.folder / FILES[self.name]
+
+    def reloading(self) -> list[str]:
+        """Give the command that lets it read its file again."""
+        if self.name == "caddy":
+            address = f"{HOST}:{self.trial.admin}"
+            words = ["reload", "--config", str(self.file), "--address", address]
+            return [self.server.argv[0], *words]
+        return [*self.server.argv[:-2], "-s", "reload"]
+
+    def reload(self) -> None:
+        """Change its file, let it read it, and wait until what is new holds."""
+        old, new = NEW[self.name]
+        text = self.file.read_text("utf-8")
+        assert text.count(old) == 1
+        self.file.write_text(text.replace(old, new), "utf-8")
+        subprocess.run(self.reloading(), check=True, capture_output=True, timeout=20)
+
+        def holds() -> bool:
+            with self.client() as client:
+                return client.get("/new").status_code == 204
+
+        until(holds, "the new configuration")
 
 
 @contextmanager

@@ -7,7 +7,6 @@ and paths, it is to make a limit short, or to show what happens without a direct
 import json
 import re
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -638,43 +637,6 @@ def test_the_server_with_the_fewest_streams_gets_the_next(
             assert again == [by_process[0]] * 3
 
 
-def reloading(front: Front) -> list[str]:
-    """Give the command that lets a proxy read its file again."""
-    config = str(front.trial.folder / "Caddyfile")
-    if front.name == "caddy":
-        program, *_ = front.server.argv
-        return [program, "reload", "--config", config, "--address", admin(front)]
-    return [*front.server.argv[:-2], "-s", "reload"]
-
-
-def admin(front: Front) -> str:
-    """Say where Caddy takes commands."""
-    return f"{HOST}:{front.trial.admin}"
-
-
-NEW = {
-    "nginx": ("location / {", "location = /new { return 204; }\n        location / {"),
-    "caddy": ("\thandle {", "\thandle /new {\n\t\trespond 204\n\t}\n\thandle {"),
-}
-
-
-def reload(front: Front) -> None:
-    """Change the file of a proxy, and wait until what is new holds."""
-    file = (
-        front.trial.folder / {"nginx": "nginx.conf", "caddy": "Caddyfile"}[front.name]
-    )
-    text = file.read_text("utf-8")
-    assert text.count(NEW[front.name][0]) == 1
-    file.write_text(text.replace(*NEW[front.name]), "utf-8")
-    subprocess.run(reloading(front), check=True, capture_output=True, timeout=20)
-
-    def holds() -> bool:
-        with front.client() as client:
-            return client.get("/new").status_code == 204
-
-    until(holds, "the new configuration")
-
-
 @each_proxy
 def test_a_reload_cuts_no_stream(
     name: str, apps: dict[str, Server], tmp_path: Path
@@ -686,7 +648,7 @@ def test_a_reload_cuts_no_stream(
     ):
         body = response.iter_raw()
         assert next(body) == FIRST
-        reload(front)
+        front.reload()
         go(front.app)
         assert b"".join(body) == LAST
 
@@ -702,7 +664,7 @@ def test_but_httpx2_takes_it_for_the_end_of_an_http_2_connection(
     ):
         body = response.iter_raw()
         assert next(body) == FIRST
-        reload(front)
+        front.reload()
         with pytest.raises(httpx2.RemoteProtocolError, match="ConnectionTerminated"):
             next(body)
 
@@ -716,7 +678,7 @@ def test_nginx_cuts_it_after_its_shutdown_timeout(changed: Open) -> None:
     ):
         body = response.iter_raw()
         assert next(body) == FIRST
-        reload(front)
+        front.reload()
         with pytest.raises(httpx2.TransportError):
             next(body)
 
