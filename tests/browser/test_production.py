@@ -96,7 +96,7 @@ def test_over_http_1_1_the_seventh_waits_until_another_is_closed(
         page.evaluate(OPEN, MANY)
         page.wait_for_function(GOT, arg=6)
         for closed in range(MANY - 6):
-            # What the browser could send, it has sent: an image is asked for after it.
+            # Each of the fourteen that wait is asked for when another is closed.
             assert app.output().count("opened ") - before == 6 + closed
             page.evaluate(f"sources[got[{closed}]].close()")
             page.wait_for_function(GOT, arg=7 + closed)

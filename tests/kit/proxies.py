@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,8 +83,10 @@ class Front:
         subprocess.run(self.reloading(), check=True, capture_output=True, timeout=20)
 
         def holds() -> bool:
-            with self.client() as client:
+            # An old process may still take a connection, and close it.
+            with suppress(httpx2.TransportError), self.client(http2=False) as client:
                 return client.get("/new").status_code == 204
+            return False
 
         until(holds, "the new configuration")
 

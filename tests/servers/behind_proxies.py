@@ -26,7 +26,7 @@ FIRST = b"first\n"
 LAST = b"last\n"
 EVENT = b"data: first\n\n"
 BIG = b"x" * 1024 * 1024
-PINGS = 8
+PINGS = 6
 
 app = FastAPI(lifespan=file_download.lifespan)
 go = asyncio.Event()
@@ -88,12 +88,14 @@ async def flood() -> StreamingResponse:
     """Send to a client that does not read."""
 
     async def drops() -> AsyncIterator[bytes]:
+        sent = 0
         try:
             while True:
                 yield BIG
+                sent += 1
                 await asyncio.sleep(0)
         finally:
-            tell("flood over")
+            tell(f"flood over after {sent} MB")
 
     return StreamingResponse(drops())
 
