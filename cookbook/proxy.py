@@ -9,11 +9,9 @@ own, with other ports and paths in place of some (`replaced`), and nothing else 
 
 import argparse
 import datetime
-import grp
 import importlib
 import ipaddress
 import os
-import pwd
 import re
 import shutil
 import socket
@@ -63,6 +61,10 @@ class Trial:
                     f"https://{HOST}:{self.https}, https://shop.example:{self.https} {{"
                 ),
             }
+        # Not known on Windows, where this module can be imported all the same.
+        import grp
+        import pwd
+
         group = grp.getgrgid(os.getgid()).gr_name
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = "".join(f"\n    {x}_temp_path {self.folder}/{x};" for x in kinds)

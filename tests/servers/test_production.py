@@ -182,6 +182,19 @@ def test_without_proxy_buffering_off_nginx_holds_every_media_type(
                 assert not arrives(front, path, http2=http2, wait=BRIEF), kind
 
 
+def test_with_x_accel_buffering_a_stream_passes_an_nginx_that_buffers(
+    changed: Open,
+) -> None:
+    with (
+        changed("nginx", "proxy_buffering off", "proxy_buffering on") as front,
+        front.client(http2=False) as client,
+        client.stream("GET", "/sse_keepalive/native?quiet=60") as response,
+    ):
+        # nginx obeys the header, and keeps it to itself.
+        assert "x-accel-buffering" not in response.headers
+        assert b"placed" in next(response.iter_raw())
+
+
 def test_without_flush_interval_caddy_holds_a_body_whose_length_is_known(
     changed: Open,
 ) -> None:
