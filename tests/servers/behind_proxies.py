@@ -26,7 +26,7 @@ FIRST = b"first\n"
 LAST = b"last\n"
 EVENT = b"data: first\n\n"
 BIG = b"x" * 1024 * 1024
-PINGS = 6
+PINGS = 5  # in more than a second
 
 app = FastAPI(lifespan=file_download.lifespan)
 go = asyncio.Event()
