@@ -34,9 +34,10 @@ FENCE = re.compile(r"^( *)(```+)(\w*).*?\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTA
 START = re.compile(r"--8<-- \[start:([\w-]+)\]")
 PANEL = re.compile(r'<live-panel recipe="([^"]*)" path="([^"]*)">')
 FASTAPI = re.compile(r"fastapi(?:\[\w+\])?>=([\d.]+)")
-# Commands that are no recipe's; the tests of the command line and of the provider run
-# each of them.
+# Commands that are no recipe's; the tests of the command line, of the provider and of
+# the proxies run each of them.
 COMMANDS = {
+    "caddy validate --config /etc/caddy/Caddyfile",
     "cookbook list",
     "cookbook llm",
     "cookbook llm --scripted",
@@ -44,13 +45,23 @@ COMMANDS = {
     "cookbook llm --scripted docs/learn/tea.toml",
     "cookbook redis",
     "curl http://127.0.0.1:8000/metrics",
+    "curl -k -X POST https://127.0.0.1:8443/orders/7",
+    "curl -kN https://127.0.0.1:8443/events",
+    "curl -kiN 'https://127.0.0.1:8443/by-hand?quiet=2.5&ping=1'",
     "granian --interface asgi recipes.sse_basic:app",
     "hypercorn recipes.sse_basic:app",
     "python -m cookbook.notebook open",
+    "python -m cookbook.proxy caddy",
+    "python -m cookbook.proxy nginx",
     "source .venv/bin/activate",
     "uvicorn recipes.graceful_shutdown:app --timeout-graceful-shutdown 3",
+    "sudo caddy reload --config /etc/caddy/Caddyfile",
+    "sudo nginx -s reload",
+    "sudo nginx -t",
     "uvicorn recipes.llm_cancel:app --workers 2",
     "uvicorn recipes.sse_broadcast:app --workers 2",
+    "uvicorn recipes.sse_resumable:app --port 8000 --timeout-graceful-shutdown 5",
+    "uvicorn recipes.sse_resumable:app --port 8010 --timeout-graceful-shutdown 5",
 }
 UNDO = "git checkout recipes/"  # of a "Break it"; tests/test_undo.py runs each of them
 
