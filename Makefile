@@ -24,6 +24,7 @@ docs: .venv/all ## write all that is generated: lists, transcripts, notebooks' o
 	$(BIN)/python -m tests.kit.compare
 	$(BIN)/python -m tests.kit.diagnosis
 	$(BIN)/python -m tests.kit.attacks
+	$(BIN)/python -m tests.kit.workers
 	$(BIN)/python -m tests.kit.failures
 	$(BIN)/python -m tests.kit.tokens
 	$(BIN)/python -m cookbook.notebook keep
