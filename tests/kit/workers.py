@@ -6,7 +6,7 @@ python -m tests.kit.workers     writes docs/production/workers.txt
 from pathlib import Path
 
 from cookbook import catalog
-from cookbook.catalog import ROOT, THEMES
+from cookbook.catalog import ROOT
 from tests.kit import docs
 
 TABLE = ROOT / "docs/production/workers.txt"
@@ -55,12 +55,12 @@ def table(root: Path = ROOT) -> str:
     Raises KeyError if a recipe has no line.
     """
     rows = []
-    for theme, pairs in catalog.by_theme(root):
+    for _, pairs in catalog.by_theme(root):
         for recipe, page in pairs:
             what, why = WORKERS[recipe.slug]
             link = f"[{page.title}](../recipes/{recipe.slug}.md)"
-            rows.append([link, THEMES[theme], what, why])
-    return docs.table(["recipe", "about", "with two workers", "why, and what"], rows)
+            rows.append([link, what, why])
+    return docs.table(["recipe", "with two workers", "why, and what"], rows)
 
 
 if __name__ == "__main__":
