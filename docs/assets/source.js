@@ -25,6 +25,7 @@ import { parseTranscript } from "./transcript.js";
  */
 
 const ROOT = new URL("..", import.meta.url); // the site may live in a sub-folder
+const FULL = 1e6; // bytes that are held back before they are passed on all the same
 const PATIENCE = 3000; // ms in which the server has to say that it is there
 
 /**
@@ -132,20 +133,35 @@ export function replay({ wanted: _, chunks: recorded, end, ...head }) {
 }
 
 /**
- * Holds an answer back until its end, as a proxy that buffers does.
+ * Holds an answer back until its end, or until the buffer is full, as a proxy does.
  * @param {Answer} answer
  * @returns {Answer}
  */
 export function held(answer) {
   async function* chunks() {
-    const all = [];
-    for await (const chunk of answer.chunks) all.push(chunk);
-    if (!all.length || answer.endless) return;
-    const data = new Uint8Array(await new Blob(all.map((one) => one.data)).arrayBuffer());
-    const size = all.reduce((sum, one) => sum + one.size, 0);
-    yield { at: answer.end(), size, data, text: all.map((one) => one.text).join("") };
+    let [all, size] = [/** @type {Chunk[]} */ ([]), 0];
+    for await (const chunk of answer.chunks) {
+      all.push(chunk);
+      size += chunk.size;
+      if (size < FULL) continue;
+      yield await joined(all, chunk.at);
+      [all, size] = [[], 0];
+    }
+    if (all.length && !answer.endless) yield await joined(all, answer.end());
   }
   return { ...answer, chunks: chunks() };
+}
+
+/**
+ * Makes one chunk of several.
+ * @param {Chunk[]} all
+ * @param {number} at ms since the request
+ * @returns {Promise<Chunk>}
+ */
+async function joined(all, at) {
+  const data = new Uint8Array(await new Blob(all.map((one) => one.data)).arrayBuffer());
+  const size = all.reduce((sum, one) => sum + one.size, 0);
+  return { at, size, data, text: all.map((one) => one.text).join("") };
 }
 
 /**

@@ -1,5 +1,5 @@
 const begun = performance.now();
-const response = await fetch("/orders");
+const response = await fetch("/unbuffered");
 const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
 for (;;) {
   const { value, done } = await reader.read();

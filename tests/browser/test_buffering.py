@@ -80,6 +80,20 @@ def test_without_a_proxy_the_panel_holds_the_stream_back_and_says_so(
     nothing_comes_before_the_end(panel, site)
 
 
+def test_a_full_buffer_is_passed_on_although_the_stream_goes_on(
+    page: Page, site: Site
+) -> None:
+    (panel,) = panels(page, site, "gate /text")
+    switch(panel).check()
+    run(panel)
+    site.gate.make("x" * 600_000, "y" * 600_000)
+    expect(fact(panel, "chunks")).to_have_text("1")
+    expect(fact(panel, "bytes")).to_have_text("1,200,000")
+    expect(panel).to_have_attribute("data-state", "running")
+    site.gate.make(None)
+    expect(panel).to_have_attribute("data-state", "done")
+
+
 def test_both_runs_stand_side_by_side(page: Page, site: Site) -> None:
     (panel,) = panels(page, site, "gate /text")
     run(panel)
