@@ -22,6 +22,9 @@ docs: .venv/all ## write all that is generated: lists, transcripts, notebooks' o
 	$(BIN)/python -m cookbook.generated
 	$(BIN)/python -m cookbook.transcript
 	$(BIN)/python -m tests.kit.compare
+	$(BIN)/python -m tests.kit.diagnosis
+	$(BIN)/python -m tests.kit.attacks
+	$(BIN)/python -m tests.kit.workers
 	$(BIN)/python -m tests.kit.failures
 	$(BIN)/python -m tests.kit.tokens
 	$(BIN)/python -m cookbook.notebook keep

@@ -13,7 +13,7 @@ import uvicorn
 from rich.console import Console
 from rich.markup import escape
 
-from cookbook import catalog, redis, site, upstream
+from cookbook import buffering, catalog, redis, site, upstream
 from cookbook.catalog import Recipe
 from cookbook.llm import local, provider
 
@@ -114,7 +114,8 @@ def serve(port: Port = 8080) -> None:
         start.enter_context(upstream_for(recipes))
         provider_is_ready()
         with console.status("Starting the recipes …"):
-            server = site.Server(site.create_app())
+            proxy = start.enter_context(buffering.running(port))
+            server = site.Server(site.create_app(buffering=proxy))
         console.print(f"Serving {len(recipes)} recipes and the site:", end=" ")
         console.print(f"[bold]http://{HOST}:{port}[/]")
         console.print("Ctrl+C stops it")

@@ -44,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-T", "--upload-file")
     parser.add_argument("-C", "--continue-at", default="-")
     parser.add_argument("-D", "--dump-header")
+    parser.add_argument("-b", "--cookie")
+    parser.add_argument("-c", "--cookie-jar")
     parser.add_argument("--etag-save")
     parser.add_argument("--limit-rate")
     parser.add_argument("--max-time", type=float)
@@ -58,7 +60,8 @@ class Request:
     """What a curl command sends.
 
     `path` holds the query; the names in `headers` are in lower case; `seconds` is the
-    limit of `--max-time`, which an endless stream needs.
+    limit of `--max-time`, which an endless stream needs; `jar` says that the cookies
+    which earlier requests have kept are sent.
     """
 
     path: str
@@ -66,6 +69,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     seconds: float | None = None
+    jar: bool = False
 
 
 def request(line: str, folder: Path) -> Request:
@@ -99,7 +103,8 @@ def request(line: str, folder: Path) -> Request:
         headers["range"] = f"bytes={asked.continue_at}-"
     url = urlsplit(asked.url)
     path = f"{url.path or '/'}?{url.query}".rstrip("?")
-    return Request(path, asked.request or method, headers, body, asked.max_time)
+    method = asked.request or method
+    return Request(path, method, headers, body, asked.max_time, bool(asked.cookie))
 
 
 def _content(data: str, folder: Path) -> bytes:

@@ -232,8 +232,10 @@ class Pages(StaticFiles):
         return await super().get_response(path, scope)
 
 
-def create_app(site: Path = BUILT) -> Starlette:
+def create_app(site: Path = BUILT, buffering: str | None = None) -> Starlette:
     """Put the site at `/` and each recipe at `/live/<slug>/`, lifespans included.
+
+    `buffering` is the address of a proxy in front that holds streams back.
 
     A recipe that cannot be imported, or whose lifespan fails, is kept out of it: the
     log, its panel and its address say why.
@@ -258,7 +260,8 @@ def create_app(site: Path = BUILT) -> Starlette:
         public = ("kind", "description", "model")
         answers = {name: getattr(who, name) for name in public} if who else None
         known = {slug: recipe.about() for slug, recipe in mounted.items()}
-        return JSONResponse({"recipes": known, "provider": answers})
+        said = {"recipes": known, "provider": answers}
+        return JSONResponse(said | ({"buffering": buffering} if buffering else {}))
 
     routes = [
         Route("/live/index.json", index),

@@ -48,6 +48,7 @@ REFERENCE = re.compile(r'(?<="reference":")[0-9a-f]{16}')  # of a failure in the
 KEPT = re.compile(r'(?<="id":")[0-9a-f]{24}(?=")')  # of an answer that is stored
 SIGNED = re.compile(r"(?<==ada\.)[0-9a-f]{64}")  # with a key of the process
 ASKED = re.compile(r'(?<="asked_at":")[^"]+')
+TOKEN = re.compile(r"eyJ[\w-]{40,}\.[\w-]+\.[\w-]+")  # JSON, signed at a time
 
 
 def file_of(recipe: Recipe) -> Path:
@@ -57,7 +58,7 @@ def file_of(recipe: Recipe) -> Path:
 
 def without_times(transcript: str) -> str:
     """Give all of a transcript that has to be the same in every recording."""
-    for varying in (TIME, FEED, WAITS, REFERENCE, KEPT, SIGNED, ASKED):
+    for varying in (TIME, FEED, WAITS, REFERENCE, KEPT, SIGNED, ASKED, TOKEN):
         transcript = varying.sub("-", transcript)
     sections = transcript.split("--8<-- [start:")
     for number, text in enumerate(sections):
@@ -76,9 +77,10 @@ def record(recipe: Recipe) -> str:
     parts = []
     with says_the_same(recipe), serving(recipe.load()) as address:
         # So that no recording times the start-up.
-        list(exchange(address, Request("/openapi.json")))
+        jar: dict[str, str] = {}
+        list(exchange(address, Request("/openapi.json"), jar))
         for line, request in zip(recipe.tries, recipe.requests, strict=True):
-            body = "\n".join(exchange(address, request))
+            body = "\n".join(exchange(address, request, jar))
             name = section(request.path)
             parts.append(
                 f"--8<-- [start:{name}]\n$ {line}\n{body}\n--8<-- [end:{name}]\n"
@@ -103,10 +105,19 @@ def says_the_same(recipe: Recipe) -> Iterator[None]:
         yield
 
 
-def exchange(address: str, request: Request) -> Iterator[str]:
-    """Send one request and write down the answer, a line at a time."""
+def exchange(
+    address: str, request: Request, jar: dict[str, str] | None = None
+) -> Iterator[str]:
+    """Send one request and write down the answer, a line at a time.
+
+    `jar` is given the cookies that the answer sets; a request that names a jar has its
+    cookies sent.
+    """
     url = urlsplit(address)
+    jar = {} if jar is None else jar
     fields = {"host": url.netloc, **request.headers}
+    if request.jar:
+        fields["cookie"] = "; ".join(f"{name}={value}" for name, value in jar.items())
     if request.body:
         fields["content-length"] = str(len(request.body))
     heading = f"{request.method} {request.path} HTTP/1.1"
@@ -118,6 +129,9 @@ def exchange(address: str, request: Request) -> Iterator[str]:
         with connection.makefile("rb") as stream:
             yield read_line(stream).decode("ascii").rstrip()
             head = read_head(stream)
+            for cookie in head.get_all("set-cookie", []):
+                name, _, value = cookie.split(";")[0].partition("=")
+                jar[name] = value
             kept = [(k, v) for k, v in head.items() if k.lower() not in VOLATILE]
             yield from (f"{name}: {value}" for name, value in kept)
             yield ""

@@ -18,7 +18,7 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from cookbook import catalog, cli, redis, site, upstream
+from cookbook import buffering, catalog, cli, redis, site, upstream
 from cookbook.__main__ import main
 from cookbook.catalog import Recipe
 from cookbook.llm import provider
@@ -64,6 +64,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[site.Server]:
     monkeypatch.setattr(site.Server, "run", run)
     monkeypatch.setattr(provider, "starting", no_provider)  # It would take seconds.
     monkeypatch.setenv(upstream.VARIABLE, "http://127.0.0.1:9")  # It would listen.
+    monkeypatch.setattr(buffering, "program", lambda: None)  # So would this.
     return servers
 
 
@@ -73,7 +74,7 @@ def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     builds: list[str] = []
     create_app = site.create_app
     monkeypatch.setattr(site, "build", lambda: builds.append("built"))
-    monkeypatch.setattr(site, "create_app", lambda: create_app(tmp_path))
+    monkeypatch.setattr(site, "create_app", lambda **more: create_app(tmp_path, **more))
     return builds
 
 

@@ -117,7 +117,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, st
     create_app = site.create_app
     monkeypatch.setattr(catalog, "recipes", lambda: [TEA])
     monkeypatch.setattr(site, "recipes", list)
-    monkeypatch.setattr(site, "create_app", lambda: create_app(tmp_path))
+    monkeypatch.setattr(site, "create_app", lambda **more: create_app(tmp_path, **more))
     monkeypatch.setattr(site, "is_stale", lambda: False)
     monkeypatch.setattr(Recipe, "load", lambda _: FastAPI())
     monkeypatch.setattr(site.Server, "run", lambda *_: seen.append(dict(os.environ)))

@@ -67,6 +67,8 @@ LINES = [
     "curl -OJ http://127.0.0.1:8000/files/tea",
     "curl --etag-save tea.etag -o tea.part http://127.0.0.1:8000/files/tea",
     "curl --limit-rate 4M -C - -o tea.part http://127.0.0.1:8000/files/tea",
+    "curl -c jar.txt -d a=1 http://127.0.0.1:8000/sign-in",
+    "curl -b jar.txt -N http://127.0.0.1:8000/events",
     "curl -N --speed-limit 1 --speed-time 2 http://127.0.0.1:8000/ticks",
 ]
 
@@ -108,6 +110,12 @@ def test_a_form_carries_its_file(folder: Path) -> None:
 def test_max_time_is_kept_for_endless_streams(folder: Path) -> None:
     line = "curl --max-time 2.5 http://127.0.0.1:8000/ticks"
     assert request(line, folder) == Request("/ticks", seconds=2.5)
+
+
+def test_a_jar_is_named_by_who_sends_its_cookies(folder: Path) -> None:
+    read = request("curl -b jar.txt http://127.0.0.1:8000/ticks", folder)
+    assert read == Request("/ticks", jar=True)
+    assert not request("curl -c jar.txt http://127.0.0.1:8000/ticks", folder).jar
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ def test_a_recipe_starts_as_a_script(
     started: dict[str, Any] = {}
     monkeypatch.setattr(uvicorn, "run", lambda _, **options: started.update(options))
     runpy.run_path(str(recipe.source), run_name="__main__")
+    # Only the recipe about it says how long a stop may take.
+    stop = started.pop("timeout_graceful_shutdown", None)
+    assert (stop == 3) == (recipe.slug == "graceful_shutdown")
     assert started == {"host": "127.0.0.1", "port": 8000}
 
 

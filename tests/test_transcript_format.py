@@ -5,9 +5,10 @@ import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import pytest
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Header, Response
 from starlette.responses import StreamingResponse
 
 from cookbook import transcript
@@ -280,6 +281,13 @@ def test_where_a_provider_is_passed_on_the_chunks_are_left_out_too() -> None:
     assert without_times(other + "--8<-- [start:y]\n" + apart).startswith(other)
 
 
+@app.post("/cookie")
+async def set_a_cookie(cookie: Annotated[str, Header()] = "no cookie") -> Response:
+    response = Response(cookie)
+    response.set_cookie("session", f"eyJ{'x' * 40}.y-Y.z_Z", httponly=True)
+    return response
+
+
 @dataclass(frozen=True)
 class Loaded(Recipe):
     """A recipe whose application is there already."""
@@ -300,3 +308,17 @@ def test_a_recording_has_a_named_part_for_every_request() -> None:
     assert first.endswith("\n--8<-- [end:latin]")
     assert second.startswith(f"[start:chunks-lines]\n$ {tries[1]}\nHTTP/1.1 200 OK\n")
     assert second.endswith("\n--8<-- [end:chunks-lines]\n")
+
+
+def test_a_cookie_is_kept_for_the_requests_that_name_a_jar() -> None:
+    tries = (
+        "curl -c jar.txt -X POST http://127.0.0.1:8000/cookie",
+        "curl -b jar.txt -X POST http://127.0.0.1:8000/cookie",
+        "curl -X POST http://127.0.0.1:8000/cookie",
+    )
+    parts = without_times(transcript.record(Loaded("tea", "Tea.", "", tries)))
+    first, second, third = parts.split("\n\n--8<-- ")
+    assert "set-cookie: session=-; HttpOnly" in first
+    assert "no cookie" in first
+    assert "  session=-\\\n" in second
+    assert "no cookie" in third

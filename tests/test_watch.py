@@ -127,6 +127,7 @@ def test_other_streams_have_no_events() -> None:
 
 
 def test_hostile_text_stays_text() -> None:
+    """Attack: A server sends HTML: a notebook shows it as text."""
     headers = {"Content-Type": "text/<script>; charset=utf-8"}
     response = Response(HOSTILE, headers=headers)
     with serving(answering(response)) as url:
@@ -142,6 +143,7 @@ def test_hostile_text_stays_text() -> None:
 
 
 def test_a_terminal_gets_no_control_characters() -> None:
+    """Attack: A server sends escape codes: a terminal gets none."""
     shown = str(seen_from(Response(HOSTILE, headers={"Content-Type": "text/\x9b1m"})))
     assert "".join(shown.splitlines()).isprintable()
 

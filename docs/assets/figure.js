@@ -37,12 +37,13 @@ export class Figure {
    * @param {Wanted} wanted
    * @param {"read" | "chunk"} noun what `chunks` counts: the browser's reads or, of a
    *   recording, the server's chunks
+   * @param {string} [through] what stood between, if anything did
    */
-  constructor(wanted, noun) {
+  constructor(wanted, noun, through = "") {
     this.#timeline = new Timeline(noun);
     this.node.querySelector(".lp-noun")?.replaceChildren(`${noun}s`);
-    this.key = keyOf(wanted);
-    const title = titleOf(wanted, noun === "read");
+    this.key = keyOf(wanted) + through;
+    const title = [titleOf(wanted, noun === "read"), through].filter(Boolean).join(" · ");
     this.node.querySelector("code")?.replaceChildren(title);
     this.node.setAttribute("aria-label", title);
     this.node.querySelector(".lp-title")?.after(this.#timeline.node);

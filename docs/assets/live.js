@@ -11,7 +11,7 @@ import { get } from "./curl.js";
 import { KEPT, append, count, toEnd, write } from "./dom.js";
 import { Figure, keyOf, similar } from "./figure.js";
 import { RequestForm } from "./form.js";
-import { ask, here, liveIndex, recordings, replay } from "./source.js";
+import { ask, held, here, liveIndex, recordings, replay } from "./source.js";
 import { LONGEST, SSEDecoder } from "./sse.js";
 import { bytes, shortTime } from "./timeline.js";
 
@@ -29,6 +29,11 @@ const NOTES = {
   replay: "Replay of a recorded run: start `make serve` for the live stream, and to edit the request.",
   none: "There is no server here and no recorded run: start `make serve` for the live stream.",
   problem: "This recipe does not run here.",
+};
+const THROUGH = "through a buffering proxy";
+const HOLDERS = {
+  nginx: "nginx stands between: it collects and compresses, and ignores what the recipe asks for.",
+  panel: "No such proxy is here, so this panel holds the stream back until its end, as one would.",
 };
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -51,6 +56,9 @@ template.innerHTML = `
       autocomplete="off" autocapitalize="off" spellcheck="false"></textarea>
   </form>
   <p class="lp-sent"></p>
+  <p class="lp-through" hidden>
+    <label><input type="checkbox" class="lp-switch"> ${THROUGH}</label> <span hidden></span>
+  </p>
   <p class="lp-note"><span></span> <a class="lp-page" target="_blank" rel="noopener" hidden>Open its page (new tab)</a></p>
   <p class="lp-status" role="status"></p>
   <div class="lp-result" hidden>
@@ -77,6 +85,7 @@ class LivePanel extends HTMLElement {
   #mode = /** @type {keyof typeof NOTES} */ ("none");
   #form = /** @type {RequestForm | null} */ (null);
   #recorded = /** @type {Exchange[]} */ ([]);
+  #proxy = /** @type {string | null} */ (null); // that holds streams back, if there is one
   #run = /** @type {AbortController | null} */ (null); // of the request under way
   #decoder = /** @type {SSEDecoder | null} */ (null);
   #now = /** @type {Figure | null} */ (null); // the newest run
@@ -111,6 +120,15 @@ class LivePanel extends HTMLElement {
     return count(chunks, this.#noun);
   }
 
+  get #switch() {
+    return /** @type {HTMLInputElement} */ (this.#find("lp-switch"));
+  }
+
+  /** What stands between the recipe and the panel, in words. */
+  get #through() {
+    return this.#switch.checked ? THROUGH : "";
+  }
+
   get #recipe() {
     return this.getAttribute("recipe") ?? "";
   }
@@ -134,6 +152,11 @@ class LivePanel extends HTMLElement {
       if (key.key !== "Escape" || !this.#run) return;
       key.stopPropagation(); // Escape would also close the theme's search
       this.#stop();
+    });
+    this.#switch.addEventListener("change", () => {
+      this.#stop();
+      this.#say("idle", "");
+      this.#find("lp-through").lastElementChild?.toggleAttribute("hidden", !this.#through);
     });
     this.#form = new RequestForm(this, this.#recipe, () => {
       this.#stop();
@@ -159,6 +182,10 @@ class LivePanel extends HTMLElement {
     const link = /** @type {HTMLAnchorElement} */ (this.#find("lp-page"));
     link.hidden = this.#mode !== "live" || !live?.page;
     if (live?.page) link.href = here(live.page);
+    this.#proxy = this.#mode === "live" ? (index?.buffering ?? null) : null;
+    const holder = HOLDERS[this.#proxy ? "nginx" : "panel"];
+    write(/** @type {HTMLElement} */ (this.#find("lp-through").lastElementChild), holder);
+    this.#find("lp-through").hidden = this.#mode !== "live" && this.#mode !== "replay";
 
     const choices = live ? [...live.requests] : this.#recorded.map(({ wanted }) => wanted);
     const path = this.getAttribute("path") ?? choices[0]?.path ?? "/";
@@ -211,11 +238,13 @@ class LivePanel extends HTMLElement {
       if (wanted.seconds) {
         this.#deadline = setTimeout(() => this.#timeUp(wanted), wanted.seconds * 1000);
       }
-      return ask(this.#recipe, wanted, signal);
+      const proxy = this.#through ? this.#proxy : null;
+      const answer = await ask(this.#recipe, wanted, signal, proxy);
+      return this.#through && !proxy ? held(answer) : answer;
     }
     const exchange = this.#recorded.find((one) => keyOf(one.wanted) === keyOf(wanted));
     if (!exchange) throw new Error(`There is no recorded run of ${wanted.path}`);
-    return replay(exchange);
+    return this.#through ? held(replay(exchange)) : replay(exchange);
   }
 
   /**
@@ -378,7 +407,7 @@ class LivePanel extends HTMLElement {
    * @param {Wanted} wanted
    */
   #open(wanted) {
-    const figure = new Figure(wanted, this.#noun);
+    const figure = new Figure(wanted, this.#noun, this.#through);
     const again = this.#now?.key === figure.key;
     if (again) {
       this.#now?.node.remove();

@@ -25,12 +25,14 @@ import { parseTranscript } from "./transcript.js";
  */
 
 const ROOT = new URL("..", import.meta.url); // the site may live in a sub-folder
+const FULL = 1e6; // bytes that are held back before they are passed on all the same
 const PATIENCE = 3000; // ms in which the server has to say that it is there
 
 /**
  * Asks which recipes the server runs, and who answers those that need a language model.
- * @returns {Promise<{recipes: Record<string, LiveRecipe>, model: string} | null>} no
- *   recipes on a static site; null if nothing answers
+ * @returns {Promise<{recipes: Record<string, LiveRecipe>, model: string,
+ *   buffering: string | null} | null>} no recipes on a static site; null if nothing
+ *   answers. `buffering` is the address of a proxy that holds streams back.
  */
 export async function liveIndex() {
   try {
@@ -39,7 +41,8 @@ export async function liveIndex() {
       cache: "no-store",
     });
     const index = response.ok ? await response.json().catch(() => null) : null;
-    return { recipes: index?.recipes ?? {}, model: index?.provider?.description ?? "" };
+    const model = index?.provider?.description ?? "";
+    return { recipes: index?.recipes ?? {}, model, buffering: index?.buffering ?? null };
   } catch {
     return null;
   }
@@ -84,10 +87,12 @@ export function addressOf(recipe, path) {
  * @param {string} recipe
  * @param {Wanted} wanted
  * @param {AbortSignal} signal
+ * @param {string | null} [proxy] the address of a proxy to ask instead of the site
  * @returns {Promise<Answer>}
  */
-export async function ask(recipe, { method, path, headers, body }, signal) {
-  const url = addressOf(recipe, path);
+export async function ask(recipe, { method, path, headers, body }, signal, proxy) {
+  const direct = addressOf(recipe, path);
+  const url = proxy ? new URL(direct.pathname + direct.search, proxy) : direct;
   const started = performance.now();
   const end = () => performance.now() - started;
   const options = { method, headers, body, signal, cache: /** @type {const} */ ("no-store") };
@@ -125,6 +130,38 @@ export function replay({ wanted: _, chunks: recorded, end, ...head }) {
   }
   const partial = recorded.some(({ shortened }) => shortened);
   return { ...head, partial, chunks: chunks(), end: () => end };
+}
+
+/**
+ * Holds an answer back until its end, or until the buffer is full, as a proxy does.
+ * @param {Answer} answer
+ * @returns {Answer}
+ */
+export function held(answer) {
+  async function* chunks() {
+    let [all, size] = [/** @type {Chunk[]} */ ([]), 0];
+    for await (const chunk of answer.chunks) {
+      all.push(chunk);
+      size += chunk.size;
+      if (size < FULL) continue;
+      yield await joined(all, chunk.at);
+      [all, size] = [[], 0];
+    }
+    if (all.length && !answer.endless) yield await joined(all, answer.end());
+  }
+  return { ...answer, chunks: chunks() };
+}
+
+/**
+ * Makes one chunk of several.
+ * @param {Chunk[]} all
+ * @param {number} at ms since the request
+ * @returns {Promise<Chunk>}
+ */
+async function joined(all, at) {
+  const data = new Uint8Array(await new Blob(all.map((one) => one.data)).arrayBuffer());
+  const size = all.reduce((sum, one) => sum + one.size, 0);
+  return { at, size, data, text: all.map((one) => one.text).join("") };
 }
 
 /**

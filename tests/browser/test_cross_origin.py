@@ -207,6 +207,7 @@ def test_a_cookie_goes_to_every_port_of_its_host(origins: Origins, tab: Page) ->
 def test_attack_a_strange_page_reads_nothing(
     origins: Origins, chromium: Browser
 ) -> None:
+    """A strange page asks from the browser: it reads nothing."""
     url = f"{origins.api.url}/events"
     with bare_page(chromium) as (page, said):
         sign_in(page, origins.listed, origins.api.url)
@@ -226,6 +227,7 @@ def test_attack_a_strange_page_reads_nothing(
 def test_attack_a_star_with_credentials_gives_it_the_customers_feed(
     origins: Origins, tab: Page
 ) -> None:
+    """Wrong: with a star and credentials a strange page reads the customer's feed."""
     url = f"{origins.any_origin.url}/events"
     sign_in(tab, origins.listed, origins.any_origin.url)
     tab.goto(f"{origins.strange}/{HERE}")
@@ -246,6 +248,7 @@ def test_a_lax_cookie_stays_in_its_site_but_a_site_has_no_port(
 def test_attack_a_request_that_is_no_cors_request_gets_a_403(
     origins: Origins, tab: Page
 ) -> None:
+    """A request without CORS from a strange page: 403."""
     sign_in(tab, origins.listed, origins.api.url)
     tab.goto(f"{origins.strange}/{HERE}")
     before = asked(origins.api, "GET /events")
@@ -263,6 +266,7 @@ def test_attack_a_request_that_is_no_cors_request_gets_a_403(
 def test_attack_a_sandboxed_frame_has_the_origin_null(
     origins: Origins, tab: Page, signed_in: bool
 ) -> None:
+    """A sandboxed frame asks as `null`: refused, unless it is listed."""
     if signed_in:
         sign_in(tab, origins.listed, origins.api.url)
     tab.goto(f"{origins.strange}/{HERE}")

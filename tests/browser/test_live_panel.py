@@ -430,10 +430,11 @@ def test_the_keyboard_is_enough_and_begins_with_the_controls(
     expect(status(panel)).to_have_text("Stopped after 1 read.")
     assert site.gate.left.wait(5)
     stops = []
-    for _ in range(4):
+    for _ in range(5):
         page.keyboard.press("Tab")
         stops.append(page.locator(":focus").get_attribute("class"))
-    assert stops == ["lp-stop", "lp-request", "lp-path", "lp-text lp-box"]
+    fields = ["lp-stop", "lp-request", "lp-path", "lp-switch"]
+    assert stops == [*fields, "lp-text lp-box"]
 
 
 CURLS = [

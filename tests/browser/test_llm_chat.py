@@ -357,6 +357,7 @@ def test_a_message_that_is_too_long_is_told_and_kept_and_not_sent(
 
 
 def test_hostile_markdown_is_shown_and_does_nothing(server: Server, page: Page) -> None:
+    """Attack: The model writes scripts, frames, images: text, nothing is loaded."""
     hosts: set[str] = set()
     page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
     answer_with(page, play("hostile-markdown"))
@@ -397,6 +398,7 @@ def test_what_markdown_lets_through_the_sanitizer_stops(
 def test_html_that_is_not_from_the_sanitizer_is_refused_by_the_browser(
     server: Server, page: Page, page_errors: list[str]
 ) -> None:
+    """Attack: HTML that the sanitizer has not made: the browser refuses it."""
     page.goto(server.url)
     refused = page.evaluate(
         """() => {

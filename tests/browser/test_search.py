@@ -16,6 +16,7 @@ pytestmark = pytest.mark.timeout(120)  # seconds; the site is built, a browser s
 
 # What people type who do not know our words, and where the answer is.
 PLACES = {
+    "all chunks arrive at once": r"production/diagnosis/",
     "429": r"pitfalls/tokens/#429-",
     "EventSource reconnects for ever": r"pitfalls/\w+/#.*reconnects-for-ever",
     "buffering": r"pitfalls/\w+/#.*buffering",

@@ -106,6 +106,7 @@ def test_stop_ends_the_feed_and_start_begins_it_anew(
 
 
 def test_hostile_text_stays_text(server: Server, page: Page) -> None:
+    """Attack: An event holds HTML: the page shows it as text."""
     hostile = "<img src=x onerror=\"document.title='owned'\">"
     feed = f"event: note\ndata: {hostile}\n\nevent: end\ndata: {{}}\n\n"
     kind = "text/event-stream"

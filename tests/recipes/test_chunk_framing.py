@@ -105,6 +105,7 @@ def test_a_line_is_given_as_soon_as_its_line_feed_is_there() -> None:
 
 @pytest.mark.parametrize("cut", [LINE - 1, LINE, LINE + 1, LINE + 2])
 def test_a_line_may_have_as_many_bytes_as_it_says_and_not_one_more(cut: int) -> None:
+    """Attack: A line is one byte too long: refused by number, reading goes on."""
     chunks = pieces(b"x" * LINE + b"\n" + b"y" * (LINE + 1) + b"\n" + TEA, [cut])
     contents = [line.content for line in read(chunks)]
     assert contents == [b"x" * LINE, b"y" * (LINE + 1), TEA]
@@ -118,6 +119,7 @@ def test_a_line_may_have_as_many_bytes_as_it_says_and_not_one_more(cut: int) -> 
 def test_of_a_line_in_ten_thousand_chunks_no_more_is_held_than_shows_its_fault() -> (
     None
 ):
+    """Attack: A line never ends: about 1 kB of it is held."""
     reader = LineReader()
     for _ in range(10_000):
         assert list(reader.feed(b"x" * 100)) == []
@@ -383,6 +385,7 @@ def test_an_upload_of_nothing_is_done_too() -> None:
 
 
 def test_no_error_repeats_what_was_sent() -> None:
+    """Attack: A refused line holds a secret: no error repeats it."""
     secret = TEA.replace(b'"amount":1', b'"amount":"hunter2"').replace(b"tea", b"")
     assert "hunter2" not in str(ask(secret, b"hunter2"))
 
@@ -401,6 +404,7 @@ hostile = st.lists(
 def test_whatever_comes_every_line_is_answered_and_the_last_says_done(
     chunks: list[bytes],
 ) -> None:
+    """Attack: An upload of any bytes: each line is answered, to the end."""
     *replies, done = ask(*chunks)
     lines = expected(b"".join(chunks))
     numbers = [line.number for line in lines if line.content.strip()]
@@ -492,6 +496,7 @@ def test_a_server_that_gives_it_up_is_obeyed() -> None:
 
 
 def test_an_upload_that_says_it_is_too_long_gets_413_and_is_not_read() -> None:
+    """Attack: An upload announces too many bytes: 413, and none is read."""
     run = upload(chunk_framing.app, "/orders", [TEA], length=BODY + 1)
     assert (run.status, BODY) == (413, 10_000_000)
     assert run.body == b"Content Too Large"
@@ -499,6 +504,7 @@ def test_an_upload_that_says_it_is_too_long_gets_413_and_is_not_read() -> None:
 
 
 def test_an_upload_that_turns_out_too_long_is_told_so_in_its_last_line() -> None:
+    """Attack: An upload grows too long: its last line says 413, reading stops."""
     chunks = [TEA + b"\n", b"\n" * BODY, TEA + b"\n"]
     run = upload(chunk_framing.app, "/orders", chunks)
     assert told(run.body) == [

@@ -199,6 +199,7 @@ def test_one_without_a_cookie_is_a_guest() -> None:
 
 
 def test_attack_a_forged_cookie_gets_a_401_before_the_stream() -> None:
+    """A forged cookie: 401 before the stream."""
     right = cookie("ada")["Cookie"]
     assert {order.customer for order in orders(get({"Cookie": right}))} == {"ada"}
     forged = [
@@ -226,6 +227,7 @@ def test_attack_a_forged_cookie_gets_a_401_before_the_stream() -> None:
 
 @given(st.text(st.characters(max_codepoint=255, exclude_characters=";,\r\n\0")))
 def test_attack_no_cookie_is_a_500(value: str) -> None:
+    """A cookie of any bytes: never a 500."""
     run = get({"Cookie": f"customer={value}"})
     assert run.error is None
     assert run.status in {200, 401}
@@ -311,6 +313,8 @@ def test_a_page_of_the_list_may_read_with_cookies() -> None:
 def test_attack_a_strange_page_gets_a_403_and_no_work_is_done(
     origin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A page that is not on the list asks: 403, and no work is done."""
+
     async def none(*_: object) -> AsyncIterator[object]:
         note("work")
         yield Order(customer="ada", state="paid")
@@ -336,6 +340,7 @@ def test_attack_a_strange_page_gets_a_403_and_no_work_is_done(
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "odd", ""])
 def test_attack_an_image_or_a_link_on_another_page_starts_no_work(site: str) -> None:
+    """An image or a link on another page asks: no work is done."""
     # Such a request has no Origin, but it carries the cookies.
     run = get({"Sec-Fetch-Site": site, **cookie("ada")})
     assert run.status == 403
@@ -364,6 +369,7 @@ def test_its_own_pages_and_programs_need_not_be_on_the_list(
 def test_attack_json_under_a_type_that_needs_no_preflight_is_refused(
     type_: str, client: TestClient
 ) -> None:
+    """JSON under a type that needs no preflight: it is refused."""
     answer = client.post("/search", content=SEARCH, headers={"Content-Type": type_})
     assert answer.status_code == 422
 
@@ -443,6 +449,7 @@ def test_a_star_alone_is_sent_as_a_star() -> None:
 
 
 def test_attack_a_star_with_credentials_reflects_any_origin() -> None:
+    """Wrong: a star with credentials lets every origin in."""
     run = starlette(["*"], allow_credentials=True)
     assert run.headers["access-control-allow-origin"] == STRANGE
     assert run.headers["access-control-allow-credentials"] == "true"

@@ -193,6 +193,7 @@ SIGNS = "=+-@＝＋－＠"  # noqa: RUF001 - the wide ones are what a spreadshee
 
 @pytest.mark.parametrize("sign", SIGNS)
 def test_a_cell_that_a_spreadsheet_would_run_is_made_text(sign: str) -> None:
+    """Attack: A cell begins like a formula: it is made text."""
     assert as_text(f"{sign}1+1") == f"'{sign}1+1"
     assert as_text(f"{sign}1;{sign}1") == f"'{sign}1;'{sign}1"
 
@@ -206,6 +207,7 @@ def test_so_is_what_a_spreadsheet_would_split_off(separator: str) -> None:
 @pytest.mark.parametrize("skipped", [" ", '"', "\0", '"" '])
 @pytest.mark.parametrize("before", ["", "x;"])
 def test_blanks_and_quotes_do_not_hide_a_formula(before: str, skipped: str) -> None:
+    """Attack: A formula hides behind blanks, quotes or a NUL: it is made text too."""
     assert as_text(f"{before}{skipped}=1+1") == f"{before}'{skipped}=1+1"
 
 
@@ -227,6 +229,7 @@ def test_an_apostrophe_is_all_that_is_added() -> None:
 
 
 def test_a_cell_of_a_hundred_thousand_separators_holds_nobody_up() -> None:
+    """Attack: A cell of 100,000 separators: it holds nobody up."""
     # The work grows with the cell: a search that begins anew at each needs minutes.
     assert as_text("\n;" * 50_000 + "=") == "\n;" * 50_000 + "'="
 
@@ -284,6 +287,7 @@ DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
 @pytest.mark.timeout(60)
 @given(st.text(min_size=1, max_size=60) | st.sampled_from(sorted(DEVICES)))
 def test_any_name_makes_a_header_that_forges_nothing(name: str) -> None:
+    """Attack: A file name of any signs: it forges neither a header field nor a path."""
     plain, full = names(attachment(name))
     for read in (plain, full):
         assert read.endswith(".csv")
@@ -313,6 +317,7 @@ def test_a_name_in_any_script_arrives_whole(name: str) -> None:
     ],
 )
 def test_a_name_that_hurts_on_some_system_gets_a_line_in_front(name: str) -> None:
+    """Attack: A file name is a device or an option: it gets a line in front."""
     plain, full = names(attachment(name))
     assert full == f"_{name}.csv"
     assert plain == full.replace("¹", "_")

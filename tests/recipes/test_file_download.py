@@ -110,6 +110,7 @@ def test_a_folder_of_your_own_is_listed_as_it_is_now(
 def test_links_folders_devices_and_hidden_files_are_left_out(
     client: TestClient, folder: Path
 ) -> None:
+    """Attack: Links, folders, pipes and hidden files in the folder: each is a 404."""
     (folder / "link.txt").symlink_to("/etc/hostname")
     (folder / "inside.txt").symlink_to(folder / "tea.bin")
     (folder / "folder").mkdir()
@@ -205,6 +206,7 @@ TRAVERSALS = [
 def test_no_path_leads_out_of_the_catalogue(
     folder: Path, path: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """Attack: Dots, slashes or their escapes in a path: none leads outside."""
     secret = folder.parent / "secret.txt"
     secret.write_bytes(b"secret")
     assert tmp_path_factory.getbasetemp() in secret.parents
@@ -407,6 +409,7 @@ def test_a_range_behind_the_end_is_a_416_that_says_the_size(
 def test_a_range_that_means_nothing_or_costs_too_much_is_ignored(
     client: TestClient, asked: str
 ) -> None:
+    """Attack: A range that means nothing, or eleven of them: the field is ignored."""
     response = get(client, range=asked)
     assert (response.status_code, response.content) == (200, BYTES)
     assert "content-range" not in response.headers
@@ -479,6 +482,7 @@ items = st.tuples(numbers, numbers).map("-".join) | st.text(
 @pytest.mark.timeout(60)
 @given(st.lists(items, min_size=1, max_size=12), st.integers(0, 20))
 def test_no_range_leads_out_of_the_file(wanted: list[str], size: int) -> None:
+    """Attack: Any list of ranges: none leads out of the file."""
     found = ranges("bytes=" + ",".join(wanted), size)
     if found is None:
         return

@@ -127,6 +127,7 @@ def test_a_folder_that_is_not_there_is_made(
 
 
 def test_the_client_names_nothing(client: TestClient, folder: Path) -> None:
+    """Attack: An upload brings a path as its name: its hash is the name."""
     evil = {
         "Content-Disposition": 'attachment; filename="../evil"',
         "Content-Type": "multipart/form-data; boundary=x",
@@ -200,6 +201,7 @@ def test_a_client_that_leaves_leaves_nothing(folder: Path, count: int) -> None:
 def test_a_client_that_sends_nothing_for_too_long_gets_408(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Attack: An upload stalls: 408, and nothing is left on the disk."""
     assert file_upload.SILENCE == 60
     monkeypatch.setattr(file_upload, "SILENCE", 0.01)
     status, body, seen = post(folder, sent(b"green "), length=9)
@@ -209,6 +211,7 @@ def test_a_client_that_sends_nothing_for_too_long_gets_408(
 
 
 def test_what_announces_too_much_is_refused_before_it_is_read(folder: Path) -> None:
+    """Attack: An upload announces too many bytes: 413 before a byte of it is read."""
     status, body, seen = post(folder, [], length=LIMIT + 1)
     assert (status, body.decode()) == (413, TOO_LARGE)
     assert seen == [], "the server was never asked for the body"
@@ -234,6 +237,7 @@ def test_what_announces_nothing_is_counted() -> None:
 def test_a_body_that_grows_over_the_limit_is_refused_and_leaves_nothing(
     client: TestClient, folder: Path
 ) -> None:
+    """Attack: An upload grows over the limit: 413, and nothing is left on the disk."""
     # FastAPI has the limit in its own keeping: take a smaller one of the same kind.
     small = FastAPI(lifespan=file_upload.lifespan)
     small.post("/uploads", status_code=201, max_body_size=5)(file_upload.upload)
@@ -267,6 +271,7 @@ def set_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 def test_what_the_disk_cannot_hold_is_refused_before_it_is_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch, length: int, status: int
 ) -> None:
+    """Attack: An upload that the disk cannot hold: 413 before a byte of it is read."""
     assert RESERVE == 1_000_000_000
     set_free(monkeypatch, RESERVE + 1000)
     got, body, seen = post(folder, [GONE], length=length)

@@ -182,6 +182,7 @@ HOP += ["proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"]
 def test_no_field_of_one_hop_is_passed_on_to_the_service(
     shop: Upstream, client: TestClient
 ) -> None:
+    """Attack: Header fields of one hop: none reaches the service."""
     sent = dict.fromkeys(set(HOP) - {"transfer-encoding"}, "tea")
     sent["connection"] = "close, Range,\tX-Tea"
     client.get("/shop/x", headers={**sent, "Range": "bytes=0-", "X-Tea": "1"})
@@ -199,6 +200,7 @@ def test_no_field_of_one_hop_is_passed_on_to_the_client(shop: Upstream) -> None:
 def test_neither_cookies_nor_credentials_nor_forged_addresses_reach_the_service(
     shop: Upstream, client: TestClient
 ) -> None:
+    """Attack: Cookies, credentials and forged addresses: none reaches the service."""
     names = ["Cookie", "Authorization", "X-Forwarded-For", "Forwarded", "X-Real-IP"]
     names += ["X-Forwarded-Host", "X-Original-URL", "X-HTTP-Method-Override", "Origin"]
     client.get("/shop/x", headers=dict.fromkeys(names, "ours"))
@@ -206,6 +208,7 @@ def test_neither_cookies_nor_credentials_nor_forged_addresses_reach_the_service(
 
 
 def test_the_service_sets_no_cookie_and_no_rule_for_our_site(shop: Upstream) -> None:
+    """Attack: The service sends cookies and rules: none reaches the client."""
     names = ["Set-Cookie", "Strict-Transport-Security", "Clear-Site-Data", "Refresh"]
     names += ["Access-Control-Allow-Origin", "Location", "Server", "Date", "Alt-Svc"]
     shop.says(answer("200 OK", *(f"{name}: theirs" for name in names)))
@@ -215,6 +218,7 @@ def test_the_service_sets_no_cookie_and_no_rule_for_our_site(shop: Upstream) -> 
 def test_what_one_client_gets_is_never_sent_for_the_next(
     shop: Upstream, client: TestClient
 ) -> None:
+    """Attack: The service's cookie for one client: never sent for another."""
     shop.says(answer("200 OK", "Set-Cookie: session=ada; Path=/"))
     for _ in range(2):
         client.get("/shop/x")
@@ -350,6 +354,7 @@ UNSAFE = [
 def test_a_path_that_servers_may_take_for_another_is_refused(
     shop: Upstream, path: str
 ) -> None:
+    """Attack: A path that two servers read differently: 400, nobody is asked."""
     run = drive(app, f"/shop/{path}")
     # A line feed is no part of a path to the router: it answers first.
     said_no(run, 404 if "%0a" in path else 400)
@@ -381,6 +386,7 @@ def test_a_service_that_is_not_on_the_list_is_not_asked(
 
 
 def test_an_address_in_the_query_leads_nowhere(shop: Upstream) -> None:
+    """Attack: An address in query, path or Host (SSRF): it is never asked."""
     with upstream() as canary:
         for asked in (
             f"/shop/x?url={canary.url}",
@@ -394,6 +400,7 @@ def test_an_address_in_the_query_leads_nowhere(shop: Upstream) -> None:
 def test_a_redirect_is_neither_followed_nor_passed_on(
     shop: Upstream, client: TestClient, status: int
 ) -> None:
+    """Attack: The service redirects elsewhere: not followed, not passed on."""
     with upstream() as canary:
         shop.says(
             answer(f"{status} Found", f"Location: {canary.url}/secret", body=b"x")
@@ -484,6 +491,7 @@ def rebound(shop: Upstream, monkeypatch: pytest.MonkeyPatch) -> Upstream:
 def test_a_name_that_leads_inside_is_refused_before_a_byte_is_sent(
     rebound: Upstream,
 ) -> None:
+    """Attack: A public name leads inside (DNS rebinding): no byte is sent."""
     said_no(drive(app, "/partner/secret"), 502)
     assert (rebound.connections, rebound.asked) == (1, [])
     assert rebound.hung_up.acquire(timeout=5)
@@ -582,6 +590,7 @@ def test_a_service_that_says_nothing_in_its_time_is_a_504(
 def test_dripping_headers_do_not_buy_more_time(
     shop: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Attack: The service drips its head byte by byte: 504 when its time is over."""
     monkeypatch.setattr(http_proxy, "FIRST_BYTE", 0.1)
 
     def drip(asked: Asked, to: socket.socket) -> None:
@@ -663,6 +672,7 @@ def test_an_answer_that_comes_to_a_halt_is_cut(
 def test_a_client_that_never_reads_is_cut_when_the_time_is_over(
     shop: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Attack: A client never reads: it is cut when its time is over."""
     monkeypatch.setattr(http_proxy, "TOTAL", 0.1)
     shop.says(CHUNKED + ONE + TWO)
     run = drive(app, "/shop/x", stall_at=2)
@@ -804,6 +814,7 @@ def test_the_connections_end_with_the_application(shop: Upstream) -> None:
 def test_a_body_that_is_too_large_is_refused(
     shop: Upstream, client: TestClient
 ) -> None:
+    """Attack: A body announces too many bytes: 413, and the service does not get it."""
     big = http_proxy.UPLOAD + 1
     refused = client.post("/shop/x", content=b"x", headers={"Content-Length": str(big)})
     assert refused.status_code == 413

@@ -149,6 +149,7 @@ def test_the_first_token_is_out_before_the_second_is_made(
 def test_any_token_arrives_as_it_was_and_forges_nothing(
     play: Play, scenario: str
 ) -> None:
+    """Attack: The model writes line ends and SSE fields: it forges no event."""
     run = play(scenario)
     assert texts(run) == said(scenario)
     assert {event.event for event in events(run)} == {"start", "token", "done"}
@@ -820,6 +821,7 @@ def test_the_page_names_the_model_and_the_silence() -> None:
 def test_the_key_is_in_no_response_and_in_no_log(
     play: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Attack: The provider fails in five ways: the key is nowhere to be seen."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     for scenario in ("ok", "unauthorized", "server-error", "reset", "truncated"):

@@ -396,6 +396,7 @@ def test_a_hundred_that_vanish_leave_nothing(
 def test_a_foreign_id_and_an_unknown_one_get_the_same_answer(
     port: int, provider: scripted.Provider
 ) -> None:
+    """Attack: Another one's answer is stopped: 404, as for an unknown id."""
     with generation(port, "tea") as stream:
         begun(stream, provider, 0, 0)
         foreign = refusal(port, "tea", "zoe")
@@ -436,6 +437,7 @@ def test_two_owners_may_choose_the_same_id_and_one_owner_may_not_twice(
 def test_a_token_is_kept_as_its_hash_alone(
     port: int, provider: scripted.Provider
 ) -> None:
+    """Attack: The table of running answers leaks: it holds no token."""
     with generation(port, "tea", "s3cret") as stream:
         begun(stream, provider, 0, 0)
         owner = hashlib.sha256(b"s3cret").hexdigest()
@@ -463,6 +465,7 @@ def test_who_asks_badly_gets_a_4xx_before_anything_begins(
     headers: dict[str, str],
     status: int,
 ) -> None:
+    """Attack: No token, or an id with a NUL or a line feed: 4xx at once."""
     url = f"http://127.0.0.1:{port}/generations/{path}"
     assert httpx2.put(f"{url}?prompt=x", headers=headers).status_code == status
     assert httpx2.post(f"{url}/cancel", headers=headers).status_code == status
@@ -470,6 +473,7 @@ def test_who_asks_badly_gets_a_4xx_before_anything_begins(
 
 
 def test_a_token_may_be_any_bytes(port: int) -> None:
+    """Attack: A token of any bytes: no error."""
     with generation(port, "tea", "\xe9\x80\xff" * 1000) as stream:
         assert stream.status == 200
         assert post_cancel(port, "tea", "ada") == 404

@@ -157,6 +157,7 @@ NAMES += ["null-content", "crlf", "crlf-split", "joined-events", "slow-body"]
 def test_every_token_arrives_unchanged_and_forges_nothing(
     name: str, scenario: Choose
 ) -> None:
+    """Attack: The model writes line ends and SSE fields: it forges no event."""
     scenario(name)
     *tokens, (last, done) = events(ask())
     assert [text["text"] for event, text in tokens if event == "token"] == said(name)
@@ -525,6 +526,7 @@ def test_it_is_closed_when_the_server_gives_the_request_up(
 def test_a_hundred_clients_that_reset_their_connection_leave_no_place_taken(
     running: scripted.Provider, server: Server
 ) -> None:
+    """Attack: A hundred clients reset their connection: all places are free."""
     running.reset()
     for number in range(1, 101):
         answer = raw_post(server)
@@ -540,6 +542,7 @@ def test_a_hundred_clients_that_reset_their_connection_leave_no_place_taken(
 def test_a_client_may_have_three_streams_and_is_told_when_to_come_back(
     running: scripted.Provider, server: Server
 ) -> None:
+    """Attack: A client opens a fourth stream: 429, and the provider is not asked."""
     running.reset()
     opened = [raw_post(server) for _ in range(llm_chat.STREAMS)]
     refused = raw_post(server)
@@ -662,6 +665,7 @@ def test_what_is_not_a_conversation_is_refused_and_the_provider_never_asked(
 def test_a_field_that_is_not_asked_for_reaches_no_provider(
     client: TestClient, provider: scripted.Provider
 ) -> None:
+    """Attack: A client names a model of its own: it reaches no provider."""
     extra = {"model": "usage", "stream": False, "max_completion_tokens": 1}
     turn = {"role": "user", "content": "Why?", "name": "y"}
     answer = client.post("/chat", json={"messages": [turn], **extra})
@@ -689,6 +693,7 @@ ODD = [
 def test_a_refused_body_is_told_what_is_wrong_and_where_and_not_repeated(
     body: bytes, kind: str, where: list[object] | None, provider: scripted.Provider
 ) -> None:
+    """Attack: A body that is no conversation: 422, which does not repeat it."""
     run = ask("/chat", body=body)
     found = json.loads(run.body)["detail"]
     assert (run.status, found[0]["type"]) == (422, kind)
@@ -705,6 +710,7 @@ def test_eight_thousand_characters_may_be_emoji(client: TestClient) -> None:
 
 @pytest.mark.usefixtures("provider")
 def test_a_body_of_more_than_two_megabytes_is_refused() -> None:
+    """Attack: A body of more than two megabytes: 413."""
     start = BODY[:-1] + b', "x": "'
     at_most = start + b"x" * (2_000_000 - len(start) - 2) + b'"}'
     assert ask("/chat", body=at_most).status == 200
@@ -762,6 +768,7 @@ def test_neither_the_key_nor_the_providers_words_get_out(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    """Attack: The provider's errors: no word of them, and no key, gets out."""
     caplog.set_level(logging.WARNING)
     scenario(name)
     run = ask(path)
@@ -780,6 +787,8 @@ def test_neither_the_key_nor_the_providers_words_get_out(
 def test_an_error_whose_text_holds_the_key_is_known_by_its_type_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Attack: An exception holds the key: the log has its type alone."""
+
     def fail() -> None:
         raise ValueError(f"bad header: Bearer {CANARY}")
 
@@ -816,6 +825,7 @@ def again(
 def test_a_page_of_another_origin_must_be_on_the_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Attack: A page that is not on the list: its preflight is refused."""
     monkeypatch.setenv("CHAT_ORIGINS", "https://shop.example https://other.example")
     listed = again()
     preflight = {"access-control-request-method": "POST"}
@@ -948,6 +958,7 @@ EDGES = [
 def test_what_is_read_from_a_provider_has_its_limits(
     chunks: list[Any], last: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Attack: The provider sends too long a token or answer: it ends as failed."""
     wired(monkeypatch, 200, frame(chunks))
     assert events(ask())[-1][0] == (last or "failed")
 

@@ -443,6 +443,7 @@ def test_a_question_that_reaches_nobody_is_kept_as_failed(
 def test_text_that_is_too_long_is_sent_whole_and_kept_in_part(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
+    """Attack: The model writes without end: only so much is kept."""
     assert llm_collect.KEPT == 100_000
     monkeypatch.setattr(llm_collect, "KEPT", 10)
     run = drive(llm_collect.app, ASK)
@@ -877,6 +878,7 @@ def test_a_cost_that_the_provider_names_is_not_ours(fake: Fake, file: Path) -> N
 def test_nothing_of_the_providers_words_and_no_key_reaches_the_client_or_the_log(
     fake: Fake, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Attack: A canary in the provider's words: not in answer or log."""
     caplog.set_level(logging.INFO)
     for body in (framed({"error": {"message": CANARY}}), whole(CANARY, {CANARY: 1})):
         fake.body = body

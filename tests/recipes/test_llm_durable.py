@@ -277,6 +277,7 @@ KEYS += [b"\xff", "tea\u00e9".encode(), b"\x80" * 30, "a" * 10_000, "a\t"]
 def test_a_key_of_other_signs_is_refused(
     client: TestClient, provider: scripted.Provider
 ) -> None:
+    """Attack: An idempotency key of other signs: 422, and nothing begins."""
     for key in KEYS:
         assert post(client, key).status_code == 422
     assert provider.requests() == []

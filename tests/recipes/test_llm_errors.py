@@ -613,6 +613,7 @@ ENDLESS = b"data: " + b"x" * 5_000_000
 def test_a_response_is_read_up_to_its_limit_and_no_further(
     fake: Fake, sdk: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Attack: The provider's response never ends: it is read up to its limit."""
     fake.bodies[sdk] = GOOD[sdk].split(b"data: [DONE]")[0][:700] + ENDLESS
     run = asked(only(sdk))
     assert failed_with(run) == llm_errors.ODD
@@ -655,6 +656,7 @@ def test_nothing_is_unpacked_and_an_honest_provider_is_told_so(
 def test_a_redirect_is_not_followed_and_carries_the_question_nowhere(
     fake: Fake, sdk: str
 ) -> None:
+    """Attack: The provider redirects elsewhere: the question stays here."""
     fake.statuses[sdk] = 307
     fake.headers = {"Location": "https://elsewhere.example/"}
     assert failed_with(asked(only(sdk))) == llm_errors.BROKEN
@@ -664,6 +666,7 @@ def test_a_redirect_is_not_followed_and_carries_the_question_nowhere(
 def test_the_key_goes_to_its_own_provider_and_nowhere_else(
     fake: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Attack: Two providers: each gets its own key, and the log gets neither."""
     caplog.set_level(logging.INFO)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "another-key")
     fake.statuses["openai"] = 500

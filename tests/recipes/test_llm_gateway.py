@@ -289,6 +289,7 @@ BODIES: dict[str, bytes] = {
 def test_a_body_that_is_no_object_is_a_400(
     provider: scripted.Provider, what: str
 ) -> None:
+    """Attack: A body that is no object: 400, and the provider is not asked."""
     run = post(BODIES[what])
     assert run.status == 400
     assert told(run)["type"] == "invalid_request_error"
@@ -311,6 +312,7 @@ def test_a_model_that_is_not_on_the_list_is_a_404(
 
 
 def test_a_large_body_is_refused() -> None:
+    """Attack: A body that is too large: 413."""
     assert post(b" " * (llm_gateway.SIZE + 1)).status == 413
 
 
@@ -339,6 +341,7 @@ def get(path: str, **headers: str) -> Run:
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/usage"])
 def test_without_a_known_key_there_is_a_401(authorization: str, path: str) -> None:
+    """Attack: A key that is wrong, cut, or the digest of a right one: 401."""
     run = get(path, authorization=authorization)
     assert (run.status, run.headers["www-authenticate"]) == (401, "Bearer")
     assert told(run) == {
@@ -400,6 +403,7 @@ def test_without_keys_of_its_own_the_providers_key_opens_it(
 def test_every_key_is_compared_in_constant_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Attack: Keys are guessed by the time it takes: it takes the same for all."""
     compared: list[bytes] = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -414,6 +418,7 @@ def test_every_key_is_compared_in_constant_time(
 def test_no_key_and_no_words_reach_the_log_or_the_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Attack: Keys in requests and in errors: none reaches the log or a client."""
     caplog.set_level(logging.DEBUG)
     bodies = [ask(name).body for name in ("ok", "truncated", "reset", "unauthorized")]
     bodies += [post(b"{}", {"authorization": "Bearer sk-wrong"}).body]
@@ -556,6 +561,7 @@ def test_options_that_are_no_object_are_for_the_provider_to_refuse(
 def test_of_the_providers_header_fields_none_comes_through(
     upstream: Upstream,
 ) -> None:
+    """Attack: The provider sends header fields: none reaches the client."""
     fields = ["Set-Cookie: a=b", "X-Request-Id: 1", "Server: theirs", "X-Secret: x"]
     upstream.says = response(CHUNK + DONE, *fields)
     run = ask()
@@ -625,6 +631,7 @@ def test_nobody_there_is_a_502(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_line_or_a_body_without_end_is_given_up(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
+    """Attack: The provider sends a line or a body without end: it is given up."""
     monkeypatch.setattr(llm_gateway, "SIZE", 100_000)
     kind = "text/event-stream" if stream else "application/json"
     upstream.says = response(CHUNK + b"x" * 200_000, kind=kind)
@@ -762,6 +769,7 @@ def test_what_was_refused_costs_nothing(scenario: str) -> None:
 def test_a_count_that_cannot_be_is_not_believed(
     upstream: Upstream, count: bytes
 ) -> None:
+    """Attack: The provider counts -5 tokens, or 10**400: not believed."""
     usage = b'data: {"choices":[],"usage":{"total_tokens":' + count + b"}}\n\n"
     upstream.says = response(CHUNK + usage + DONE)
     with gateway() as client:
@@ -772,6 +780,7 @@ def test_a_count_that_cannot_be_is_not_believed(
 
 
 def test_so_many_streams_a_key_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attack: A key has all its streams and asks for another: 429."""
     monkeypatch.setattr(llm_gateway, "STREAMS", 1)
     account = llm_gateway.Account(digest=b"")
     account.open = 1

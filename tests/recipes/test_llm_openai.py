@@ -135,6 +135,7 @@ def test_the_first_token_is_out_before_the_second_is_made(
 def test_any_token_arrives_as_it_was_and_forges_nothing(
     play: Play, scenario: str, path: str
 ) -> None:
+    """Attack: The model writes line ends and SSE fields: it forges no event."""
     run = play(scenario, path)
     assert texts(run) == said(scenario)
     assert {event.event for event in events(run)} == {"start", "token", "done"}
@@ -255,6 +256,7 @@ def test_whatever_a_value_of_a_chunk_is_the_answer_ends_with_done_or_failed(
 def test_whatever_the_bytes_are_the_answer_ends_with_done_or_failed(
     fake: Fake, start: int, length: int, new: bytes, cuts: list[int]
 ) -> None:
+    """Attack: The provider sends any bytes: the answer ends with done or failed."""
     fake.body = GOOD[:start] + new + GOOD[start + length :]
     fake.cuts = cuts
     check(drive(llm_openai.app, ASK))
@@ -732,6 +734,7 @@ def test_the_page_names_the_model_and_the_silence() -> None:
 def test_the_key_is_in_no_response_and_in_no_log(
     play: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Attack: The provider fails in five ways: the key is nowhere to be seen."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for scenario in ("ok", "unauthorized", "server-error", "reset", "truncated"):

@@ -243,6 +243,7 @@ def test_what_cannot_be_read_or_written_breaks_the_answer_off(
 def test_neither_the_key_nor_the_providers_words_reach_client_or_log(
     play: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Attack: The provider's errors: no word of them, and no key, gets out."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for scenario in ("ok", "canary", "unauthorized", "server-error", "reset"):

@@ -245,6 +245,7 @@ def test_the_wait_for_the_first_order_has_its_limit_and_the_next_have_none(
 def test_the_client_never_sees_what_the_exception_says_and_the_log_does(
     path: str, fail_at: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Attack: An exception holds a secret: the client never sees its words."""
     run = drive(app, f"{path}?fail_at={fail_at}")
     told = f"{run.headers.raw} {run.body.decode()}"
     for word in (CAUSE, "password", "shop", "Error", "Traceback", ".py"):

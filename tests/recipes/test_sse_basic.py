@@ -135,6 +135,7 @@ def test_text_is_split_at_every_kind_of_line_end(end: str) -> None:
 @pytest.mark.timeout(60)
 @given(st.text())
 def test_any_text_arrives_whole_and_forges_nothing(text: str) -> None:
+    """Attack: An event with any text: it forges no other event."""
     parsed = sse.parse([frame(Event(text, "note", "1")).encode()])
     assert parsed.events == [sse.Event("note", re.sub("\r\n?", "\n", text), "1")]
 
@@ -147,6 +148,7 @@ def test_exactly_one_space_is_stripped() -> None:
 @pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b"])
 @pytest.mark.parametrize("field", ["event", "id", "comment"])
 def test_by_hand_a_field_that_would_break_out_is_refused(field: str, bad: str) -> None:
+    """Attack: A line end in an event's name, id or comment: refused."""
     fields: dict[str, Any] = {"data": "{}", "event": "order", "id": "1", field: bad}
     event = Event(**fields)
     with pytest.raises(ValueError, match="one line each"):

@@ -195,6 +195,8 @@ def test_it_is_told_at_the_place_of_the_gap() -> None:
 
 
 def test_a_listener_that_does_not_read_adds_nothing_and_holds_nobody_up() -> None:
+    """Attack: A listener never reads: no memory, and nobody waits for it."""
+
     async def test() -> None:
         feed = Feed()
         stalled = feed.events(feed.end)
@@ -452,6 +454,7 @@ def test_an_order_that_is_told_is_heard_by_all(feeds: list[Feed]) -> None:
 def test_what_is_no_order_is_refused_and_told_to_nobody(
     path: str, feeds: list[Feed]
 ) -> None:
+    """Attack: An id with line feeds, a NUL or 5,000 digits: 422, and nobody is told."""
     with TestClient(app) as client:
         assert client.post(f"/orders/{path}").status_code == 422
     assert feeds[0].end == 0

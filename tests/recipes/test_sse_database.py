@@ -166,6 +166,7 @@ def test_an_export_is_the_rows_behind_one_id_up_to_another(
     "query", ["after=-1", "after=x", "until=-1", f"until={2**63 - 1}", f"after={2**64}"]
 )
 def test_an_address_that_makes_no_sense_is_refused(query: str) -> None:
+    """Attack: An id that is negative, or too large for the database: 422."""
     assert drive(app, f"/changes?{query}").status == 422
 
 

@@ -406,6 +406,7 @@ def test_a_line_is_added_to_the_book_for_each_visit(book: Path) -> None:
 def test_the_hundred_and_first_is_told_to_come_back(
     path: str, monkeypatch: pytest.MonkeyPatch, book: Path
 ) -> None:
+    """Attack: All places are taken: 503 with Retry-After before the stream."""
     monkeypatch.setattr(sse_disconnect, "PLACES", 1)
     run = drive(app, "/native", also=path, also_at=1, disconnect_at=2)
     assert run.also is not None
@@ -484,6 +485,7 @@ def test_a_dependency_sees_no_exception_unless_the_request_is_given_up(
 def test_a_client_that_takes_nothing_is_given_up(
     path: str, monkeypatch: pytest.MonkeyPatch, book: Path
 ) -> None:
+    """Attack: A client never reads: it is given up, and its place is free."""
     monkeypatch.setattr(sse_disconnect, "STALL", 0.2)
     run = drive(app, path, stall_at=3)
     assert run.journal[-1] == "returned"
@@ -534,6 +536,7 @@ def test_the_lifetime_begins_with_the_stream(monkeypatch: pytest.MonkeyPatch) ->
     [b"\xff\xfe", b"-1", b"5_00", b"'; DROP TABLE orders", b"x" * 8192, b"\xd9\xa3"],
 )
 def test_a_strange_last_event_id_changes_nothing(path: str, value: bytes) -> None:
+    """Attack: A Last-Event-ID of any bytes: no error."""
     headers = {"last-event-id": value.decode("latin-1")}
     assert drive(app, path, headers=headers).status == 200
 
@@ -547,6 +550,7 @@ def test_other_methods_are_refused_and_take_no_place(path: str, book: Path) -> N
 
 
 def test_a_line_end_in_the_path_does_not_get_into_the_book(book: Path) -> None:
+    """Attack: A path with a line end: it writes no line of its own."""
     # Starlette's route lets one through at the end.
     assert drive(app, "/native%0A", disconnect_at=1).status == 200
     assert line_of(book) == "/native: 1 given; cancelled at an await"

@@ -486,6 +486,7 @@ def test_an_error_of_the_feed_leaves_every_route(
 def test_seconds_that_are_none_are_refused_before_the_stream_starts(
     name: str, bad: str
 ) -> None:
+    """Attack: Seconds that are negative, infinite, no number: 422."""
     for path in PINGING:
         answer = client.get(f"{path}?{name}={bad}")
         assert answer.status_code == 422

@@ -219,6 +219,7 @@ def test_every_stream_of_a_user_gets_every_change(client: TestClient) -> None:
 
 
 def test_a_user_never_gets_what_is_anothers(client: TestClient) -> None:
+    """Attack: Two users listen: neither gets, nor can count, what is the other's."""
     with listening(client) as adas, listening(client, "/users/zoe/events") as zoes:
         snapshots = [adas(), zoes()]
         assert [[o["id"] for o in s["orders"]] for s in snapshots] == [[7, 8], [9]]
@@ -233,6 +234,7 @@ def test_a_user_never_gets_what_is_anothers(client: TestClient) -> None:
 
 
 def test_nobody_changes_an_order_of_another(client: TestClient) -> None:
+    """Attack: A user changes another one's order: 404, and nobody is told."""
     answer = client.post("/users/ada/orders/9", json={"state": "placed"})
     assert answer.status_code == 404
     assert answer.json() == {"detail": "There is no such order."}
@@ -614,6 +616,7 @@ def test_a_last_event_id_changes_nothing(last: bytes) -> None:
 def test_a_stranger_gets_a_404_before_a_stream_starts(
     client: TestClient, name: str
 ) -> None:
+    """Attack: A user that does not exist: 404 before the stream."""
     for path in (f"/users/{name}/events", f"/users/{name}/models"):
         answer = client.get(path)
         assert answer.status_code == 404
@@ -673,6 +676,7 @@ def test_one_dependency_decides_for_every_endpoint_of_a_user(
 def test_a_bad_body_is_refused_and_not_repeated(
     client: TestClient, path: str, body: bytes, status: int
 ) -> None:
+    """Attack: A body too long, too deep, or no JSON: 4xx that repeats nothing."""
     headers = {"Content-Type": "application/json"}
     answer = client.post(f"/users/ada/{path}", content=body, headers=headers)
     assert answer.status_code == status
@@ -700,6 +704,7 @@ def test_without_the_handler_fastapi_fails_on_half_a_character_and_on_nan() -> N
 
 
 def test_text_of_a_message_forges_no_event(client: TestClient) -> None:
+    """Attack: A message holds line ends and SSE fields: it forges no event."""
     hostile = 'x\n\nevent: init\ndata: {"orders":[]}\r\rid: 7\0<b>\u2028'
     with listening(client) as following:
         following()

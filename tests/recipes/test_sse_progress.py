@@ -370,6 +370,7 @@ def test_the_reason_repeats_nothing_of_the_file(client: TestClient) -> None:
 def test_a_failure_of_the_server_is_logged_and_not_told(
     client: TestClient, database: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Attack: The database fails: the client does not learn its words."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("DROP TABLE orders")
     with caplog.at_level(logging.ERROR, "uvicorn.error"):
@@ -521,6 +522,7 @@ def test_the_oldest_are_forgotten_when_there_are_many(
 def test_too_many_jobs_are_refused_and_told_when_to_come_again(
     steps: Steps, client: TestClient
 ) -> None:
+    """Attack: A fifth job is started: 503 with Retry-After."""
     assert sse_progress.RUNNING == 4
     files = [HEAD + b"%d,tea,1,3" % number for number in range(1, 6)]
     running = [start(client, file) for file in files[:4]]
@@ -559,6 +561,7 @@ def test_every_place_is_given_back(client: TestClient) -> None:
 def test_a_file_may_have_ten_megabytes_and_not_one_byte_more(
     client: TestClient,
 ) -> None:
+    """Attack: A file of more than ten megabytes, with or without a length: 413."""
     assert sse_progress.LIMIT == 10_000_000
     largest = b"x" * 10_000_000
     assert client.post("/jobs", content=largest).status_code == 202

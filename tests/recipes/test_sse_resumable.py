@@ -344,6 +344,7 @@ def test_a_known_id_gets_only_what_came_after_it(log: Log) -> None:
 def test_whatever_the_header_holds_the_answer_is_a_stream(
     log: Log, hostile: bytes
 ) -> None:
+    """Attack: A Last-Event-ID of any bytes: the feed begins anew."""
     kept = add(log, 7, end=True)
     answer = asked({b"last-event-id": hostile})
     assert answer.status_code == 200

@@ -429,6 +429,7 @@ HOSTILE = {
 def test_attack_an_id_that_is_not_plain_reaches_neither_header_nor_log(
     sent: str, logged: list[str]
 ) -> None:
+    """An X-Request-ID that is not plain: it reaches neither a header nor the log."""
     run = drive(recipe.app, "/orders", headers={"X-Request-ID": sent})
     assert run.status == 200
     (given,) = run.headers.getlist("x-request-id")
@@ -437,6 +438,7 @@ def test_attack_an_id_that_is_not_plain_reaches_neither_header_nor_log(
 
 
 def test_attack_two_ids_in_one_request_are_none() -> None:
+    """Two X-Request-IDs in one request: neither is taken."""
     headers = [(b"x-request-id", b"order-7-7"), (b"x-request-id", b"order-8-8")]
     assert re.fullmatch("[0-9a-f]{32}", recipe.choose_id(headers))
     assert recipe.choose_id(headers[1:]) == "order-8-8"
@@ -672,6 +674,7 @@ def test_the_dependency_closes_the_feed_in_another_context() -> None:
 def test_attack_a_traceparent_that_is_none_breaks_nothing(
     hostile: str, spans: InMemorySpanExporter
 ) -> None:
+    """A traceparent that is none: the request is answered."""
     sent = {"traceparent": f"00-{hostile}-{'b' * 16}-01"}
     assert drive(recipe.app, "/orders", headers=sent).status == 200
     assert named(spans, "GET /orders")[0].parent is None

@@ -74,6 +74,7 @@ def test_a_hundred_clients_that_break_off_leave_no_task() -> None:
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
 def test_attack_odd_headers_get_a_4xx_and_no_page_is_let_in(http: str) -> None:
+    """Odd or doubled Origin fields: no strange page is let in."""
     with uvicorn(APP, "--http", http) as odd:
         strange = [
             f"{LISTED}\r\nOrigin: https://evil.example",

@@ -126,6 +126,7 @@ def test_a_name_in_any_script_arrives_whole(
 
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r"], ids=repr)
 def test_a_name_with_a_line_end_adds_no_header_field(server: Server, end: str) -> None:
+    """Attack: A file name with a line end: it adds no header field."""
     safe = f"x{'_' * len(end)}Set-Cookie_ a=b.csv"
     assert disposition(server, f"x{end}Set-Cookie: a=b") == (safe, safe)
 

@@ -243,6 +243,7 @@ ATTACKS = [
 
 @pytest.mark.parametrize("path", ATTACKS, ids=lambda path: path[:40].decode())
 def test_no_attack_finds_a_file(server: Server, path: bytes) -> None:
+    """Attack: A path of raw bytes, cleaned up by nobody: it finds no file."""
     request = b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     answer = ask(server.port, request)
     assert answer.startswith(b"HTTP/1.1 404 ")
@@ -253,6 +254,7 @@ def test_no_attack_finds_a_file(server: Server, path: bytes) -> None:
 
 @pytest.mark.parametrize("path", [b"/files/\0", b"/files/a b", b"\\..\\secret.txt"])
 def test_what_is_no_request_is_refused(server: Server, path: bytes) -> None:
+    """Attack: A path with a NUL or a blank: 400."""
     request = b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     assert ask(server.port, request).startswith(b"HTTP/1.1 400 ")
 
@@ -272,6 +274,7 @@ def test_curl_saves_a_name_in_any_script(
 
 
 def test_a_name_with_a_line_end_is_not_served(server: Server, folder: Path) -> None:
+    """Attack: A file on the disk with a line end in its name: 404."""
     path = folder / "a\r\nSet-Cookie: a=b"
     path.write_bytes(b"the secret")
     request = b"GET /files/a%0D%0ASet-Cookie%3A%20a%3Db HTTP/1.1\r\nHost: x\r\n"

@@ -117,6 +117,7 @@ def test_who_does_not_ask_is_refused_as_well(server: Server) -> None:
 
 @pytest.mark.parametrize("value", ["-1", "1e3", "ten", "5, 5", "0x10"])
 def test_a_length_that_is_no_number_is_refused(server: Server, value: str) -> None:
+    """Attack: A Content-Length that is no number: 400."""
     request = head(0).replace(b"Content-Length: 0", f"Content-Length: {value}".encode())
     assert answer_to(server, request).startswith(b"HTTP/1.1 400 ")
 

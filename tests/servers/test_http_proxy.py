@@ -92,6 +92,7 @@ ATTACKS = [
 def test_nothing_hostile_reaches_a_service(
     server: Server, shop: Upstream, target: bytes
 ) -> None:
+    """Attack: A target of raw bytes, cleaned up by nobody: it reaches nobody."""
     with upstream() as canary:
         where = canary.url.removeprefix("http://").encode()
         status = status_of(server, target.replace(b"canary", where))
@@ -120,6 +121,7 @@ def test_what_only_looks_hostile_goes_to_the_service(
 def test_a_query_with_bytes_that_are_no_ascii_sends_nothing_on(
     server: Server, shop: Upstream
 ) -> None:
+    """Attack: A query of bytes that are no ASCII: nothing is sent on."""
     assert status_of(server, b"/shop/x?\xc3\xa9") in {0, 400}
     assert shop.asked == []
 
@@ -141,6 +143,7 @@ TWICE = b"POST /shop/x HTTP/1.1\r\nHost: t\r\n"
 def test_a_request_with_two_ends_is_no_two_requests(
     server: Server, shop: Upstream, request_bytes: bytes
 ) -> None:
+    """Attack: A request with two lengths (smuggling): no second request."""
     with raw(server, request_bytes) as connection:
         connection.shutdown(socket.SHUT_WR)
         connection.makefile("rb").read()
@@ -262,6 +265,7 @@ def test_it_is_left_when_the_client_has_sent_its_body_and_leaves(
 def test_a_hundred_that_leave_hold_no_connection(
     server: Server, shop: Upstream
 ) -> None:
+    """Attack: A hundred clients leave in mid-answer: no connection stays open."""
     shop.says(CHUNKED + ONE, TWO + END)
     for number in range(100):
         with raw_get(server.port, "/shop/x") as answer:

@@ -173,6 +173,7 @@ def test_a_provider_that_writes_on_makes_at_most_two_tokens_more(
 def test_at_another_worker_a_foreign_id_looks_like_an_unknown_one(
     pair: list[Server], gate: scripted.Provider, shared: Redis
 ) -> None:
+    """Attack: A client stops another one's answer at another worker: 404 there too."""
     one, other = pair
     with generation(one.port, "tea") as stream:
         two_tokens(stream, gate)

@@ -206,6 +206,7 @@ def test_without_the_except_uvicorn_logs_sixty_lines(tmp_path: Path) -> None:
 
 
 def test_fifty_megabytes_are_refused_and_hold_nobody_up(gated: Server) -> None:
+    """Attack: A body announces fifty megabytes: 413 at once, and others are served."""
     with socket.create_connection(("127.0.0.1", gated.port), 5) as connection:
         head = (
             "POST /chat/stream HTTP/1.1\r\nHost: a\r\nContent-Type: application/json"
@@ -220,6 +221,7 @@ def test_fifty_megabytes_are_refused_and_hold_nobody_up(gated: Server) -> None:
 
 
 def test_a_body_that_says_no_length_is_cut_off_at_the_limit(gated: Server) -> None:
+    """Attack: A chunked body never ends: 413 at the limit."""
     with socket.create_connection(("127.0.0.1", gated.port), 5) as connection:
         head = (
             "POST /chat/stream HTTP/1.1\r\nHost: a\r\nContent-Type: application/json"
@@ -237,6 +239,7 @@ def test_a_body_that_says_no_length_is_cut_off_at_the_limit(gated: Server) -> No
 def test_on_one_machine_a_header_walks_around_the_limit_unless_uvicorn_ignores_it(
     options: list[str], status: str, provider: scripted.Provider
 ) -> None:
+    """Attack: X-Forwarded-For walks around the limit: `--no-proxy-headers`."""
     provider.reset()
     env = {**provider.env, "OPENAI_MODEL": "gated"}
     with uvicorn(APP, *options, env=env) as server, ExitStack() as stack:

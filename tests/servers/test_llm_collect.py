@@ -105,6 +105,7 @@ def test_both_databases_keep_the_same(answering: Server) -> None:
 
 
 def test_a_nul_spoils_no_database(answering: Server) -> None:
+    """Attack: A question with a NUL: no database fails at it."""
     with raw_get(answering.port, "/answer?prompt=a%00b") as answer:
         assert last(answer.rest())[1]["stored"] is True
     assert past(answering)[0]["prompt"] == "a\ufffdb"

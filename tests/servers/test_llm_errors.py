@@ -69,6 +69,7 @@ def grown(server: Server) -> int:
 
 @LINUX
 def test_no_answer_fills_the_memory(provider: scripted.Provider) -> None:
+    """Attack: A gzip bomb, or an endless line: less than 60 MB of memory."""
     env = kit.environment(provider, openai="gzip-bomb", anthropic="gzip-bomb")
     with uvicorn(APP, env=env, warm=True) as server:
         assert grown(server) < 60
@@ -81,6 +82,7 @@ def test_no_answer_fills_the_memory(provider: scripted.Provider) -> None:
 def test_without_the_guard_the_bomb_fills_hundreds_of_megabytes(
     provider: scripted.Provider, tmp_path: Path
 ) -> None:
+    """Attack: Wrong: without the guard a gzip bomb fills hundreds of megabytes."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     copy = tmp_path / "recipes/llm_errors.py"
     source = copy.read_text("utf-8")

@@ -265,6 +265,7 @@ def test_a_token_is_read_before_the_next_may_be_made(
 def test_a_hundred_resets_leave_nothing_behind(
     server: Server, provider: scripted.Provider
 ) -> None:
+    """Attack: A hundred clients reset their connection: nothing is left."""
     provider.reset()
     for number in range(1, 101):
         answer = post(server.port, "gated")

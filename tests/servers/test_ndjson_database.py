@@ -77,6 +77,7 @@ def test_both_databases_give_the_same_orders(server: Server, route: str) -> None
 def test_five_clients_that_stop_reading_block_nobody(
     server: Server, route: str
 ) -> None:
+    """Attack: Five clients stop reading: others are served."""
     with ExitStack() as stack:
         stalled = [
             stack.enter_context(raw_get(server.port, f"{route}?limit=100000"))

@@ -443,10 +443,10 @@ def test_every_request_of_a_recipe_works_below_its_mount(
     recipe: Recipe, server: Server
 ) -> None:
     recorded = file_of(recipe).read_text("utf-8")
+    jar: dict[str, str] = {}
     for line, request in zip(recipe.tries, recipe.requests, strict=True):
-        heading, *_ = exchange(
-            server.url, replace(request, path=f"/live/{recipe.slug}{request.path}")
-        )
+        below = replace(request, path=f"/live/{recipe.slug}{request.path}")
+        heading, *_ = exchange(server.url, below, jar)
         assert f"$ {line}\n{heading}\n" in recorded
 
 

@@ -595,6 +595,8 @@ def test_what_is_being_copied_is_not_yet_what_is_looked_for(
 def test_a_foreign_id_is_answered_after_two_rounds_and_costs_redis_nothing(
     logs: Callable[[], RedisLog],
 ) -> None:
+    """Attack: A hundred clients bring a foreign id: they cost Redis nothing."""
+
     async def test() -> None:
         log = logs()
         async with following(log):

@@ -189,6 +189,7 @@ def h11() -> Iterator[Server]:
 def test_attack_raw_bytes_as_an_id_reach_neither_header_nor_log(
     sent: bytes, parser: str, request: pytest.FixtureRequest
 ) -> None:
+    """An X-Request-ID of raw bytes: it reaches neither a header nor the log."""
     running = request.getfixturevalue(parser)
     running.seen = len(running.output())
     fields = b"X-Request-ID: " + sent + b"\r\n"
@@ -214,6 +215,7 @@ def test_attack_raw_bytes_as_an_id_reach_neither_header_nor_log(
 def test_attack_a_path_with_line_feeds_writes_no_line_of_its_own(
     server: Server,
 ) -> None:
+    """A path with line feeds: it writes no line of its own into the log."""
     server.seen = len(server.output())
     done = curl(f"{server.url}/%0AINFO:%20%20%20%20%20forged%1B%5B31m")
     assert "Not Found" in done.stdout

@@ -20,6 +20,7 @@ def test_a_euro_sign_in_the_name_is_an_error_500(app: FastAPI, right: bool) -> N
 
 @pytest.mark.parametrize(("app", "right"), APPS)
 def test_a_quote_in_the_name_forges_a_second_one(app: FastAPI, right: bool) -> None:
+    """Attack: Wrong: a quote in a file name forges a second name."""
     params = {"rows": "1", "name": 'orders"; filename="evil.exe'}
     value = (
         TestClient(app).get("/orders.csv", params=params).headers["content-disposition"]
@@ -31,5 +32,6 @@ def test_a_quote_in_the_name_forges_a_second_one(app: FastAPI, right: bool) -> N
 def test_a_line_end_in_the_name_reaches_the_server_raw(
     app: FastAPI, right: bool
 ) -> None:
+    """Attack: Wrong: a line end in a file name reaches the server raw."""
     run = drive(app, "/orders.csv?rows=1&name=x%0D%0ASet-Cookie:%20a=b")
     assert ("\r\n" in run.headers["content-disposition"]) != right

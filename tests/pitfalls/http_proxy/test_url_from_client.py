@@ -19,6 +19,7 @@ def canary() -> Iterator[Upstream]:
 
 
 def test_wrong_whoever_asks_reads_the_canary(canary: Upstream) -> None:
+    """Attack: Wrong: the client names the address (SSRF), and reads what is inside."""
     with TestClient(wrong.app) as client:
         got = client.get("/fetch", params={"url": f"{canary.url}/keys"})
     assert (got.text, canary.asked[0].target) == ("secret", "/keys")

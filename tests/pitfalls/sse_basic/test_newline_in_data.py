@@ -21,6 +21,7 @@ def stream(text: str, right: bool) -> bytes:
     ("right", "events"), [(False, ["note", "admin"]), (True, ["note"])]
 )
 def test_a_note_can_forge_an_event(right: bool, events: list[str]) -> None:
+    """Attack: Wrong: a line end in the data forges an event."""
     parsed = sse.parse([stream(HOSTILE, right)])
     assert [event.event for event in parsed.events] == events
     assert (parsed.events[0].data == HOSTILE) == right

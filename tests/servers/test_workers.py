@@ -1,0 +1,69 @@
+"""docs/production/workers.md: what uvicorn's workers share, and what they do not."""
+
+import os
+import re
+import shutil
+import signal
+from collections import Counter
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from cookbook.catalog import ROOT
+from tests.kit import servers
+from tests.kit.servers import START, raw_get, until, uvicorn
+
+pytestmark = pytest.mark.timeout(3 * servers.START)
+
+APP = "tests.servers.told_workers:app"
+
+
+def begun(output: str) -> list[int]:
+    """List the processes that have begun, in that order."""
+    return [int(number) for number in re.findall(r"begin (\d+)\.", output)]
+
+
+def test_each_worker_has_its_own_lifespan_and_memory_and_a_dead_one_is_replaced() -> (
+    None
+):
+    with uvicorn(APP, "--workers", "2") as server:
+        until(lambda: len(begun(server.output())) == 2, "both workers", START)
+        first, second = begun(server.output())
+        assert first != second
+        # Each request by a connection of its own, so that the kernel chooses anew.
+        answers = [httpx2.get(f"{server.url}/count").json() for _ in range(20)]
+        seen = Counter(answer["process"] for answer in answers)
+        assert set(seen) <= {first, second}
+        assert sum(seen.values()) == 20
+        for process, times in seen.items():
+            own = [a["asked"] for a in answers if a["process"] == process]
+            assert own == list(range(1, times + 1))
+        with raw_get(server.port, "/stream") as broken:
+            process = int(broken.chunk())
+            os.kill(process, signal.SIGKILL)
+            with pytest.raises((EOFError, ConnectionError)):
+                broken.chunk()
+        until(lambda: len(begun(server.output())) == 3, "a new worker", START)
+        assert f"Child process [{process}] died" in server.output()
+
+
+def test_with_reload_there_is_one_worker_and_a_limit_cuts_the_open_streams(
+    tmp_path: Path,
+) -> None:
+    source = ROOT / "tests/servers/told_workers.py"
+    app = tmp_path / "changed.py"
+    shutil.copy(source, app)
+    options = ["--reload", "--workers", "2", "--timeout-graceful-shutdown", "1"]
+    with uvicorn("changed:app", *options, cwd=tmp_path) as server:
+        until(lambda: begun(server.output()), "the worker", START)
+        assert '"workers" flag is ignored when reloading is enabled' in server.output()
+        with raw_get(server.port, "/stream") as answer:
+            (process,) = begun(server.output())
+            assert int(answer.chunk()) == process
+            app.write_text(source.read_text("utf-8") + "\n# changed\n", "utf-8")
+            answer.connection.settimeout(START)
+            with pytest.raises((EOFError, ConnectionError)):
+                answer.chunk()
+        until(lambda: len(begun(server.output())) == 2, "the new process", START)
+    assert "Cancel 1 running task(s)" in server.output()

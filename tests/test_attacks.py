@@ -1,0 +1,74 @@
+"""docs/production/security.md: the table of attacks is made from the tests."""
+
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from cookbook.catalog import ROOT
+from tests.kit import attacks
+from tests.kit.attacks import Attack
+
+PAGE = ROOT / "docs/production/security.md"
+
+
+def test_the_table_is_up_to_date() -> None:
+    kept = attacks.TABLE.read_text("utf-8")
+    assert kept == attacks.tables(), "run python -m tests.kit.attacks"
+
+
+def test_each_test_that_the_table_names_exists() -> None:
+    kept = attacks.TABLE.read_text("utf-8").replace("<wbr>", "")
+    named = re.findall(r"(\w+): <code>(test_\w+)</code> \|$", unescape(kept), re.M)
+    assert len(named) > 100
+    texts = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    for place, name in named:
+        # The folder is named, or the file itself.
+        assert any(
+            place in (*path.parts, path.stem) and f"def {name}(" in text
+            for path, text in texts.items()
+        ), name
+
+
+def test_each_is_told_in_one_sentence() -> None:
+    for attack in attacks.attacks():
+        assert attack.told.endswith("."), attack
+        assert attack.told[0].isupper() or attack.told.startswith("uvicorn"), attack
+
+
+def write(root: Path, file: str, text: str) -> None:
+    path = root / "tests" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('def test_attack_a_b():\n    """A b: 4xx."""', "A b: 4xx."),
+        ("async def test_attack_a_b(): pass", "A b."),
+        ('def test_a_b():\n    """Attack: A b: 4xx.\n\n    More."""', "A b: 4xx."),
+        ('def test_a_b():\n    """A b: 4xx."""', None),
+        ('def attack():\n    """None."""', None),
+    ],
+)
+def test_a_test_is_an_attack_by_its_name_or_by_its_first_word(
+    text: str, told: str | None, tmp_path: Path
+) -> None:
+    write(tmp_path, "servers/test_tea.py", text)
+    assert [attack.told for attack in attacks.attacks(tmp_path)] == [told] * bool(told)
+
+
+def test_a_pitfall_belongs_to_its_recipe() -> None:
+    pitfall = Attack(Path("tests/pitfalls/sse_basic/test_x.py"), "test_a", "A.")
+    assert (pitfall.slug, Attack(Path("tests/test_watch.py"), "t", "A.").slug) == (
+        "sse_basic",
+        "watch",
+    )
+
+
+def test_the_page_says_how_many_there_are_at_least() -> None:
+    found = re.search(r"more than (\d+) attacks", PAGE.read_text("utf-8"))
+    assert found
+    assert int(found[1]) < len(list(attacks.attacks()))
