@@ -130,6 +130,8 @@ VALUES = st.recursive(
 
 
 def tries(number: int) -> settings:
-    """Try so many examples; one `fake` may serve them all."""
+    """Try so many examples, in `make check` a fifth; one `fake` may serve them all."""
+    if settings.get_current_profile_name() == "fast":
+        number //= 5
     shared = [HealthCheck.function_scoped_fixture]
     return settings(max_examples=number, suppress_health_check=shared)

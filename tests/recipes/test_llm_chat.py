@@ -18,7 +18,7 @@ import pytest
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openai import AsyncOpenAI
 from openai.resources.chat.completions import AsyncCompletions
@@ -33,6 +33,7 @@ from tests.kit import sse
 from tests.kit.asgi import Run, drive, note
 from tests.kit.llm import SCENARIOS, said
 from tests.kit.servers import ROOT, Answer, Server, uvicorn
+from tests.kit.untrusted import tries
 
 Choose = Callable[[str], None]
 CANARY = "sk-canary-0123456789"
@@ -402,7 +403,7 @@ BYTES = st.lists(
 
 
 @pytest.mark.timeout(60)
-@settings(max_examples=100)
+@tries(100)
 @given(mutations=st.lists(MUTATION, min_size=1, max_size=3), noise=st.none() | BYTES)
 @example(mutations=[(0, PLACES[4], "\ud83d")], noise=None)
 @example(mutations=[(2, PLACES[6], 7)], noise=None)
