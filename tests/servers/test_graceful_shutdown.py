@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypercorn.config import Config as HypercornConfig
 
 from cookbook.catalog import ROOT
 from tests.kit import clients, servers, sse
@@ -39,6 +40,7 @@ PAGE = (ROOT / "docs/recipes/graceful_shutdown.md").read_text("utf-8")
 PATHS = ("/native", "/framed", "/sse-starlette")
 BACKSTOP = ("--timeout-graceful-shutdown", "3")  # seconds
 CUT = "timeout graceful shutdown exceeded"  # what uvicorn says at the backstop
+QUICK = {"PAUSE": "0.05"}  # seconds between two orders
 MANY = 100
 Serve = Callable[..., AbstractContextManager[Server]]
 
@@ -201,7 +203,7 @@ def test_a_reload_says_goodbye_and_the_new_process_goes_on(tmp_path: Path) -> No
 
 def test_a_second_ctrl_c_still_ends_the_server_at_once() -> None:
     with (
-        uvicorn("--factory", f"{MODULE}:deaf") as server,
+        uvicorn("--factory", f"{MODULE}:deaf", env=QUICK) as server,
         raw_get(server.port, "/native") as answer,
     ):
         assert b"event: order" in answer.chunk()
@@ -211,6 +213,7 @@ def test_a_second_ctrl_c_still_ends_the_server_at_once() -> None:
         server.signal(signal.SIGINT)
         server.wait()
         assert "lifespan ends" not in server.output()  # That is what force means.
+        assert "CancelledError" in server.output()
 
 
 def test_a_second_sigterm_does_no_harm() -> None:
@@ -263,7 +266,7 @@ def test_attack_clients_that_never_read_do_not_keep_the_process() -> None:
 
 
 def test_without_a_backstop_it_would() -> None:
-    with uvicorn("--factory", f"{MODULE}:deaf") as server:
+    with uvicorn("--factory", f"{MODULE}:deaf", env=QUICK) as server:
         with raw_get(server.port, "/framed") as answer:
             assert b"event: order" in answer.chunk()
             server.signal(signal.SIGTERM)
@@ -285,7 +288,8 @@ def test_without_a_backstop_it_would() -> None:
 def test_in_a_process_of_its_own_sse_starlette_does_not_see_behind_our_handler(
     factory: str, reload: bool, cut: bool, tmp_path: Path
 ) -> None:
-    options = ["--timeout-graceful-shutdown", "2"]
+    # It looks twice a second; where it does not see the signal, a short wait will do.
+    options = ["--timeout-graceful-shutdown", "1" if cut else "3"]
     if reload:
         options += ["--reload", "--reload-dir", str(tmp_path)]
     with (
@@ -325,7 +329,9 @@ def test_so_do_streams_of_other_servers(start: Serve, options: Sequence[str]) ->
 
 
 def test_a_worker_of_hypercorn_hears_nothing_and_is_cut_after_three_seconds() -> None:
-    with servers.hypercorn(WATCHED) as server, ExitStack() as stack:
+    assert HypercornConfig().graceful_timeout == 3
+    options = ("--graceful-timeout", "1")  # This test need not wait for three.
+    with servers.hypercorn(WATCHED, *options) as server, ExitStack() as stack:
         answers = streams(server, stack, 3)
         server.signal(signal.SIGTERM)
         for answer in answers:
@@ -340,9 +346,7 @@ def test_a_worker_of_hypercorn_hears_nothing_and_is_cut_after_three_seconds() ->
 def at(port: int, *options: str, app: str = APP) -> AbstractContextManager[Server]:
     """Serve the recipe on this port."""
     argv = [sys.executable, "-u", "-m", "uvicorn", app, "--port", str(port), *options]
-    return serve(
-        argv, port, warm=True, env={"PAUSE": "0.05", "SOONEST": "100", "LATEST": "300"}
-    )
+    return serve(argv, port, warm=True, env=QUICK | {"SOONEST": "100", "LATEST": "300"})
 
 
 def test_the_client_goes_on_in_the_new_process_and_prints_each_order_once(
@@ -465,10 +469,13 @@ def test_attack_raw_bytes_as_an_id_get_a_feed_or_a_400(
 # What the page lets a reader break ---------------------------------------------------
 
 
-def stopped(cwd: Path) -> tuple[str, str]:
-    """Start the recipe as the page does, ask for a feed, and stop it with SIGINT."""
+def stopped(cwd: Path, *options: str) -> tuple[str, str]:
+    """Start the recipe as the page does, ask for a feed, and stop it with SIGINT.
+
+    With options of your own the last one counts.
+    """
     curl = shutil.which("curl") or servers.need("curl", "apt-get install curl")
-    with uvicorn(APP, *BACKSTOP, cwd=cwd) as running:
+    with uvicorn(APP, *BACKSTOP, *options, cwd=cwd) as running:
         command = [curl, "-q", "-N", "-sS", f"{running.url}/native"]
         asked = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -486,11 +493,17 @@ def test_break_it_without_the_call_nobody_is_told(tmp_path: Path) -> None:
     assert "curl: " not in told
     assert CUT not in log
     old = "loop.call_soon_threadsafe(tell)"
-    told, log = stopped(changed(tmp_path, "graceful_shutdown", old, "pass"))
+    deaf = changed(tmp_path, "graceful_shutdown", old, "pass")
+    # The page's three seconds, shortened.
+    told, log = stopped(deaf, "--timeout-graceful-shutdown", "1")
     assert "event: farewell" not in told
     error = "curl: (18) transfer closed with outstanding read data remaining"
     assert error in told
     assert error in PAGE
     line = "Cancel 1 running task(s), timeout graceful shutdown exceeded"
-    assert line in log
     assert line in PAGE
+    before, found, traceback = log.partition(line)
+    assert found
+    assert "Traceback" not in before
+    assert "Exception in ASGI application\nTraceback" in traceback
+    assert "CancelledError" in traceback

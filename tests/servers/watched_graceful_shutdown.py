@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from recipes import graceful_shutdown as recipe
 from recipes.graceful_shutdown import Order
 
-BIG = "x" * 32 * 1024 * 1024  # the item of an order in a flood; no buffer takes it
+BIG = "x" * 16 * 1024 * 1024  # the item of an order in a flood; no buffer takes it
 
 vars(recipe)["PAUSE"] = float(os.environ.get("PAUSE", recipe.PAUSE))
 for wait in ("SOONEST", "LATEST"):
