@@ -103,16 +103,16 @@ class Server:
             return self.final
         return Path(self.log.name).read_text("utf-8", "replace")
 
-    def expect(self, text: str) -> str:
+    def expect(self, text: str, seconds: float = WAIT) -> str:
         """Wait for `text`; give the output from the last call's `text` up to this one.
 
         Raises:
-            AssertionError: it was not written within `WAIT` seconds.
+            AssertionError: it was not written within that many seconds.
         """
-        deadline = time.monotonic() + WAIT
+        deadline = time.monotonic() + seconds
         while (end := self.output().find(text, self.seen)) < 0:
             if time.monotonic() > deadline:
-                raise self.error(f"did not write {text!r} within {WAIT} s")
+                raise self.error(f"did not write {text!r} within {seconds} s")
             time.sleep(POLL)
         start, self.seen = self.seen, end + len(text)
         return self.output()[start : self.seen]

@@ -403,7 +403,7 @@ def cookbook_serve(tree: Path) -> AbstractContextManager[Server]:
 @pytest.fixture(scope="module")
 def server(tree: Path) -> Iterator[Server]:
     with cookbook_serve(tree) as running:
-        running.expect("Ctrl+C stops it")
+        running.expect("Ctrl+C stops it", servers.START)
         yield running
 
 
@@ -521,7 +521,9 @@ OPEN = [
 def test_a_second_start_does_not_build_the_site_again(tree: Path) -> None:
     # The first start has imported the recipes, and so written into their directory.
     with cookbook_serve(tree) as starting:
-        assert "The site is up to date\n" in starting.expect("Ctrl+C stops it")
+        assert "The site is up to date\n" in starting.expect(
+            "Ctrl+C stops it", servers.START
+        )
     assert "Built" not in starting.output()
 
 
@@ -531,7 +533,7 @@ def test_a_signal_ends_it_in_two_seconds_with_streams_open(
     stop: signal.Signals, tree: Path
 ) -> None:
     with cookbook_serve(tree) as starting, ExitStack() as streams:
-        starting.expect("Ctrl+C stops it")
+        starting.expect("Ctrl+C stops it", servers.START)
         for path in OPEN:
             streams.enter_context(raw_get(starting.port, path)).chunk()
         # A client that reads no further: the server cannot get rid of its bytes.
