@@ -680,11 +680,13 @@ def test_attack_a_body_that_is_too_large_is_refused(
         for _ in range(12):
             yield b"x" * 1024 * 1024
 
+    path = f"/upload?name=large-{name}"
+    # Each has a connection of its own: the rest of a refused body may still be on it.
     with front(name).client(http2=False) as client:
-        path = f"/upload?name=large-{name}"
         assert client.post(path, content=b"x" * 11_000_000).status_code == 413
-        with suppress(httpx2.WriteError):  # It may be cut before it is answered.
-            assert client.post(path, content=endless()).status_code == 413
+    # It may be cut before it is answered.
+    with front(name).client(http2=False) as client, suppress(httpx2.WriteError):
+        assert client.post(path, content=endless()).status_code == 413
     told = re.findall(rf"large-{name}: (\d+)\.", front(name).app.output())
     assert max(map(int, told)) <= 10 * 1024 * 1024
 
