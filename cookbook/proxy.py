@@ -4,7 +4,7 @@ python -m cookbook.proxy nginx   https://127.0.0.1:8443 in front of ports 8000 a
 python -m cookbook.proxy caddy   the same, with Caddy
 
 The files are written for a server of yours. Here they are copied into a folder of their
-own, with other ports and paths in place of some (`replaced`), and nothing else changed.
+own, where addresses, ports, paths and the user are others (`replaced`), and no more.
 """
 
 import argparse
@@ -209,7 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--admin", type=int, default=2019, metavar="PORT")
     parser.add_argument("--apps", type=int, nargs=2, default=(8000, 8010))
     options = parser.parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(
             Path(folder), options.https, options.http, options.admin, options.apps

@@ -37,7 +37,6 @@ FASTAPI = re.compile(r"fastapi(?:\[\w+\])?>=([\d.]+)")
 # Commands that are no recipe's; the tests of the command line, of the provider and of
 # the proxies run each of them.
 COMMANDS = {
-    "caddy validate --config /etc/caddy/Caddyfile",
     "cookbook list",
     "cookbook llm",
     "cookbook llm --scripted",
@@ -57,6 +56,7 @@ COMMANDS = {
     "source .venv/bin/activate",
     "uvicorn recipes.graceful_shutdown:app --timeout-graceful-shutdown 3",
     "sudo caddy reload --config /etc/caddy/Caddyfile",
+    "sudo caddy validate --config /etc/caddy/Caddyfile",
     "sudo nginx -s reload",
     "sudo nginx -t",
     "uvicorn recipes.llm_cancel:app --workers 2",

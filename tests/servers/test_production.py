@@ -32,7 +32,7 @@ import pytest
 from uvicorn import Config
 
 from cookbook.catalog import ROOT
-from cookbook.proxy import Trial
+from cookbook.proxy import Trial, main
 from tests.kit import servers, sse
 from tests.kit.proxies import Front, proxy
 from tests.kit.redis import redis
@@ -98,6 +98,7 @@ def front(
                 folder = tmp_path_factory.mktemp(name)
                 (folder / "static").mkdir()
                 (folder / "static/shop.js").write_text("// A comment.\n" * 1000)
+                (folder / "static/shop.webp").write_bytes(b"RIFF")
                 opened = proxy(name, folder, apps[parser])
                 started[name, parser] = stack.enter_context(opened)
             return started[name, parser]
@@ -260,6 +261,15 @@ def test_static_files_are_compressed_and_streams_are_not(
         states = client.get("/sse_keepalive/by-hand?quiet=0.1")
         assert "content-encoding" not in states.headers
         assert client.get("/static/nothing.js").status_code == 404
+
+
+def test_nginx_sends_a_file_of_another_type_as_unknown_bytes(
+    front: Callable[..., Front],
+) -> None:
+    with front("nginx").client() as client:
+        found = client.get("/static/shop.webp")
+    assert found.content == b"RIFF"
+    assert found.headers["content-type"] == "application/octet-stream"
 
 
 def test_gzip_of_nginx_holds_streams_only_if_it_buffers(
@@ -518,6 +528,9 @@ def test_a_server_that_is_away_is_not_noticed(
     ):
         assert [client.get("/who").status_code for _ in range(20)] == [200] * 20
         assert client.post("/go").status_code == 200
+        logged = front.server.output()
+    assert ("connect() failed (111: " in logged) == (name == "nginx")
+    assert (f":{front.trial.apps[1]}" in logged) == (name == "nginx")
 
 
 def test_a_server_that_takes_no_connection_is_not_waited_for(
@@ -572,6 +585,58 @@ def test_attack_a_head_of_a_megabyte_is_refused_before_the_application(
     assert "/attack" not in here.app.output()
 
 
+def heads(front: Front, *lines: str) -> tuple[int | None, bool]:
+    """Send long lines over HTTP/2, beside a stream on the same connection.
+
+    Gives the status, or None if there was no answer, and whether the stream goes on.
+    """
+    headers = {f"X-Long-{number}": line for number, line in enumerate(lines)}
+    with front.client() as client, client.stream("GET", "/first") as response:
+        body = response.iter_raw()
+        assert next(body) == FIRST
+        status = None
+        with suppress(httpx2.RemoteProtocolError):
+            status = client.get("/who", headers=headers).status_code
+        go(front.app)
+        try:
+            return status, next(body) == LAST
+        except httpx2.RemoteProtocolError:
+            return status, False
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "status"),
+    [
+        ("nginx", 8000, 200),
+        ("nginx", 9000, 400),
+        ("caddy", 33_000, 200),
+        ("caddy", 40_000, 431),
+    ],
+)
+def test_over_http_1_1_a_longer_line_of_a_head_is_refused(
+    name: str, length: int, status: int, front: Callable[..., Front]
+) -> None:
+    with front(name).client(http2=False) as client:
+        answer = client.get("/who", headers={"X-Long": "a" * length})
+    assert answer.status_code == status
+
+
+def test_over_http_2_its_compressed_length_counts_and_nginx_closes_the_connection(
+    front: Callable[..., Front],
+) -> None:
+    # HPACK writes an `a` in five bits, and an `&` in eight (RFC 7541, appendix B).
+    assert heads(front("nginx"), "a" * 9000) == (200, True)
+    assert heads(front("nginx"), "&" * 9000) == (None, False)
+
+
+def test_over_http_2_a_line_of_more_than_32_kb_lets_caddy_close_the_connection(
+    front: Callable[..., Front],
+) -> None:
+    assert heads(front("caddy"), "a" * 31_900) == (200, True)
+    assert heads(front("caddy"), *["a" * 8000] * 5) == (431, True)
+    assert heads(front("caddy"), "a" * 33_000) == (None, False)
+
+
 def test_without_a_proxy_uvicorn_takes_it(apps: dict[str, Server]) -> None:
     with raw_get(apps["httptools"].port, "/who", {"X-Long": "x" * 1024 * 1024}) as got:
         assert got.head.startswith("HTTP/1.1 200 OK")
@@ -615,13 +680,28 @@ def test_attack_a_body_that_is_too_large_is_refused(
         for _ in range(12):
             yield b"x" * 1024 * 1024
 
+    path = f"/upload?name=large-{name}"
+    # Each has a connection of its own: the rest of a refused body may still be on it.
     with front(name).client(http2=False) as client:
-        path = f"/upload?name=large-{name}"
         assert client.post(path, content=b"x" * 11_000_000).status_code == 413
-        with suppress(httpx2.WriteError):  # It may be cut before it is answered.
-            assert client.post(path, content=endless()).status_code == 413
+    # It may be cut before it is answered.
+    with front(name).client(http2=False) as client, suppress(httpx2.WriteError):
+        assert client.post(path, content=endless()).status_code == 413
     told = re.findall(rf"large-{name}: (\d+)\.", front(name).app.output())
     assert max(map(int, told)) <= 10 * 1024 * 1024
+
+
+def test_caddy_passes_the_first_10_000_000_bytes_of_it_on(
+    front: Callable[..., Front],
+) -> None:
+    """It does so even if the length that was said is larger."""
+    here = front("caddy")
+    with here.client(http2=False) as client:
+        path = "/upload?name=begun"
+        assert client.post(path, content=b"x" * 11_000_000).status_code == 413
+    here.app.expect("begun: given up.")
+    told = re.findall(r"begun: (\d+)\.", here.app.output())
+    assert 0 < max(map(int, told)) <= 10_000_000
 
 
 def test_without_max_size_caddy_passes_a_body_of_any_length_on(changed: Open) -> None:
@@ -955,13 +1035,41 @@ def test_two_servers_are_replaced_and_no_event_is_lost_or_doubled(
     assert sum(reader.connections for reader in readers) >= 8
 
 
+@each_proxy
+def test_a_server_that_stops_under_a_stream_shows_a_traceback_and_curl_an_error(
+    name: str, tmp_path: Path
+) -> None:
+    program = shutil.which("curl") or need("curl", "apt-get install curl")
+    with (
+        uvicorn(APP, "--timeout-graceful-shutdown", "1") as app,
+        proxy(name, tmp_path, app) as front,
+        subprocess.Popen(
+            [program, "-qsSkN", "--max-time", "10", f"{front.url}/first"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as reading,
+    ):
+        assert reading.stdout
+        assert reading.stderr
+        assert reading.stdout.readline() == FIRST
+        app.signal(signal.SIGINT)
+        app.wait()
+        assert b"HTTP/2 stream 1 was not closed cleanly" in reading.stderr.read()
+        assert "Traceback (most recent call last):" in app.output()
+        assert "CancelledError: Task cancelled" in app.output()
+
+
 # The files and the page's commands
 
 
 def test_caddy_adds_no_authority_to_those_that_the_machine_trusts(
     front: Callable[..., Front],
 ) -> None:
-    assert "trust store installation disabled" in front("caddy").server.output()
+    here = front("caddy")
+    assert "trust store installation disabled" in here.server.output()
+    # It makes an authority all the same, but in the folder of the trial.
+    made = "caddy/pki/authorities/local/root.key"
+    assert (here.trial.folder / made).is_file()
 
 
 @pytest.mark.parametrize("file", ["nginx.conf", "Caddyfile"])
@@ -1029,8 +1137,21 @@ def test_what_one_tries_on_a_machine_of_ones_own(name: str) -> None:
         assert shown.startswith("HTTP/2 200")
         assert shown.count("event: ping") == 2
         assert "delivered" in shown
+        *_, log = front.output().partition("Press Ctrl+C to stop it.\n")
+        assert ('"level":"info"' in log) == (name == "caddy")
         front.signal(signal.SIGINT)
         assert front.wait() == 0
+
+
+@each_proxy
+def test_a_machine_without_the_proxy_is_told_how_to_get_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cookbook.proxy.new_nginx", lambda: None)
+    monkeypatch.setattr("cookbook.proxy.caddy", lambda: None)
+    assert main([name]) == 1
+    how = f"pip install -e '.[servers]', or apt-get install {name}"
+    assert capsys.readouterr().out == f"{name} is missing: {how}\n"
 
 
 @each_proxy
