@@ -732,7 +732,10 @@ def test_a_ping_comes_every_15_seconds_also_while_orders_come(
 
 
 def test_lines_end_with_cr_lf_unless_the_recipe_says_otherwise() -> None:
-    async def sent(**how: str) -> bytes:
+    async def stay() -> Any:  # noqa: ANN401
+        await anyio.sleep_forever()
+
+    async def sent(sep: str | None = None) -> bytes:
         async def one() -> AsyncIterator[dict[str, str]]:
             yield {"event": "order", "data": "7"}
 
@@ -743,8 +746,8 @@ def test_lines_end_with_cr_lf_unless_the_recipe_says_otherwise() -> None:
 
         scope: Any = {"type": "http", "method": "GET", "asgi": {"spec_version": "2.3"}}
         async with asyncio.timeout(5):
-            response = stream_limits.PatientResponse(one(), **how)
-            await response(scope, anyio.sleep_forever, send)
+            response = stream_limits.PatientResponse(one(), sep=sep)
+            await response(scope, stay, send)
         return b"".join(chunks)
 
     assert asyncio.run(sent()) == b"event: order\r\ndata: 7\r\n\r\n"
