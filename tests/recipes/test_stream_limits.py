@@ -19,6 +19,7 @@ from itsdangerous import URLSafeTimedSerializer
 from limits.aio.storage import MemoryStorage
 from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import RedisError
+from sse_starlette import EventSourceResponse
 from starlette.middleware.sessions import SessionMiddleware
 
 from cookbook.catalog import ROOT
@@ -719,7 +720,7 @@ def test_attack_a_client_that_does_not_read_is_let_go(
 def test_a_ping_comes_every_15_seconds_also_while_orders_come(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = stream_limits.EventSourceResponse
+    library = EventSourceResponse
     assert library.DEFAULT_PING_INTERVAL == 15
     assert issubclass(stream_limits.PatientResponse, library)
     monkeypatch.setattr(library, "DEFAULT_PING_INTERVAL", 0.05)
