@@ -57,7 +57,7 @@ from sse_starlette import EventSourceResponse
 from starlette.types import Message, Receive, Scope, Send
 
 # --8<-- [start:sessions]
-SESSION = 30  # seconds; short, so that you see its end: an hour is usual
+SESSION = 60  # seconds; short, so that you see its end: an hour is usual
 TICKET = 15  # seconds in which a ticket must be used
 LIFETIME = 20.0  # seconds of a stream at most; short, too: 15 minutes are usual
 JITTER = 0.2  # of a lifetime, by which a stream may end earlier

@@ -10,6 +10,7 @@ from tests.kit import servers
 from tests.kit.servers import Server, uvicorn
 
 APP = "tests.servers.watched_stream_limits:app"
+PAGE = (ROOT / "docs/recipes/stream_limits.md").read_text("utf-8")
 SCRIPT = ROOT / "docs/clients/stream_limits.js"
 CLOSED = 2  # EventSource.CLOSED
 
@@ -46,6 +47,18 @@ def test_with_the_cookie_it_comes_back_by_itself_after_a_lifetime(
     expect(signed_in.get_by_text("closed: lifetime").nth(1)).to_be_visible()
     expect(signed_in.get_by_text("order 1")).to_have_count(2)
     signed_in.evaluate("source.close()")
+
+
+@pytest.mark.parametrize("listen", ['listen("/events")', "listenByTicket()"])
+def test_what_the_page_says_to_type_shows_orders(
+    page: Page, server: Server, listen: str
+) -> None:
+    typed = f'await post("/sign-in", {{ name: "ada" }}); {listen}'
+    assert f"`{typed}`" in PAGE
+    page.goto(f"{server.url}/openapi.json")
+    page.add_script_tag(path=SCRIPT)
+    page.evaluate(f"(async () => {{ {typed}; }})()")
+    expect(page.get_by_text("order 1").first).to_be_visible()
 
 
 def test_when_the_session_ends_it_closes_and_asks_no_more(page: Page) -> None:

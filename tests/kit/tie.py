@@ -63,6 +63,9 @@ COMMANDS = {
     "uvicorn recipes.sse_broadcast:app --workers 2",
     "uvicorn recipes.sse_resumable:app --port 8000 --timeout-graceful-shutdown 5",
     "uvicorn recipes.sse_resumable:app --port 8010 --timeout-graceful-shutdown 5",
+    "uvicorn recipes.stream_limits:app --workers 2",
+    "curl -i -b jar.txt -N -Z --parallel-immediate --no-progress-meter --max-time 2 "
+    "'http://127.0.0.1:8000/events?tab=[1-4]'",
 }
 # Those of docs/production/diagnosis.md; tests/servers/test_diagnosis.py runs each.
 DIRECT, PROXY = "http://127.0.0.1:8000", "http://127.0.0.1:8004"

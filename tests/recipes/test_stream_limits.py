@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import fastapi.sse
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
@@ -18,8 +19,10 @@ from itsdangerous import URLSafeTimedSerializer
 from limits.aio.storage import MemoryStorage
 from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import RedisError
+from sse_starlette import EventSourceResponse
 from starlette.middleware.sessions import SessionMiddleware
 
+from cookbook.catalog import ROOT
 from recipes import stream_limits
 from recipes.stream_limits import Desk, Session, open_streams
 from tests.kit import sse
@@ -345,7 +348,7 @@ def test_who_signs_in_gets_a_cookie_that_no_script_can_read(
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     first, *attributes = answer.headers["set-cookie"].split("; ")
     assert first == f"session={answer.text}"
-    wanted = {"HttpOnly", "Max-Age=30", "Path=/", "SameSite=lax", "Secure"}
+    wanted = {"HttpOnly", "Max-Age=60", "Path=/", "SameSite=lax", "Secure"}
     assert set(attributes) == wanted
 
 
@@ -393,9 +396,9 @@ def test_attack_a_session_that_was_signed_out_is_over_at_once(
 def test_what_is_revoked_is_remembered_as_long_as_the_session_would_last(
     desk: Desk, clock: Clock
 ) -> None:
-    session = Session(user="ada", id="7", ends=int(clock.now) + 30)
+    session = Session(user="ada", id="7", ends=int(clock.now) + 60)
     asyncio.run(desk.revoke(session))
-    assert asyncio.run(desk.storage.get_expiry("revoked/7")) == clock.now + 30
+    assert asyncio.run(desk.storage.get_expiry("revoked/7")) == clock.now + 60
 
 
 def test_without_a_key_each_process_makes_its_own(
@@ -474,8 +477,8 @@ def test_attack_a_stream_does_not_outlast_its_session(
     told[:] = ['{"id":1}', *[None] * 100]
     run = carried(carrier, right(desk, carrier))
     assert names(run) == ["order", "expired"]
-    # An order a second, from 0 on: it ended at the thirtieth, and in silence.
-    assert len([line for line in run.journal if line.startswith("made")]) == 31
+    # An order a second, from 0 on: it ended at the sixtieth, and in silence.
+    assert len([line for line in run.journal if line.startswith("made")]) == 61
     assert run.journal[-2:] == ["end", "returned"]
     assert run.chunks[-1] == b'event: closed\ndata: {"reason":"expired"}\n\n'
     assert open_streams == []
@@ -518,6 +521,22 @@ def test_attack_a_stream_ends_after_20_seconds_or_up_to_a_fifth_earlier(
     assert names(run) == ["order", "lifetime"]
     made = [line for line in run.journal if line.startswith("made")]
     assert len(made) == seconds + 1
+
+
+def test_who_takes_their_time_sees_a_lifetime_and_then_the_end_of_the_session(
+    desk: Desk, clock: Clock, told: list[str | None]
+) -> None:
+    began = clock.now
+    headers = bearer(desk)
+    clock.now += 30  # Half a minute until the first stream.
+    told[:] = ['{"id":1}', *[None] * 100]
+    assert names(get(headers)) == ["order", "lifetime"]
+    runs = [get(headers)]
+    while names(runs[-1])[-1] == "lifetime":
+        runs.append(get(headers))
+    assert names(runs[-1])[-1] == "expired"
+    assert clock.now == began + 60
+    assert get(headers).body == b'{"detail":"Sign in again."}'
 
 
 def test_when_both_are_over_the_session_is_the_reason(
@@ -696,6 +715,64 @@ def test_attack_a_client_that_does_not_read_is_let_go(
     assert "end" not in run.journal
     assert sample("streams_closed_total", reason="slow") == slow + 1
     assert open_streams == []
+
+
+def test_a_ping_comes_every_15_seconds_also_while_orders_come(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = EventSourceResponse
+    assert library.DEFAULT_PING_INTERVAL == 15
+    assert issubclass(stream_limits.PatientResponse, library)
+    monkeypatch.setattr(library, "DEFAULT_PING_INTERVAL", 0.05)
+    monkeypatch.setattr(stream_limits, "TICK", 0.001)
+    run = get(bearer(desk), disconnect_at=400)
+    pings = [at for at, chunk in enumerate(run.chunks) if chunk.startswith(b": ping")]
+    assert pings
+    after = run.chunks[pings[0] - 1], run.chunks[pings[0] + 1]
+    assert all(chunk.startswith(b"event: order") for chunk in after)
+
+
+def test_lines_end_with_cr_lf_unless_the_recipe_says_otherwise() -> None:
+    async def stay() -> Any:  # noqa: ANN401
+        await anyio.sleep_forever()
+
+    async def sent(sep: str | None = None) -> bytes:
+        async def one() -> AsyncIterator[dict[str, str]]:
+            yield {"event": "order", "data": "7"}
+
+        chunks: list[bytes] = []
+
+        async def send(message: Any) -> None:  # noqa: ANN401
+            chunks.append(message.get("body", b""))
+
+        scope: Any = {"type": "http", "method": "GET", "asgi": {"spec_version": "2.3"}}
+        async with asyncio.timeout(5):
+            response = stream_limits.PatientResponse(one(), sep=sep)
+            await response(scope, stay, send)
+        return b"".join(chunks)
+
+    assert asyncio.run(sent()) == b"event: order\r\ndata: 7\r\n\r\n"
+    assert asyncio.run(sent(sep="\n")) == b"event: order\ndata: 7\n\n"
+    client = (ROOT / "docs/clients/stream_limits.mjs").read_text("utf-8")
+    assert r'.split("\n\n")' in client
+
+
+def test_fastapi_makes_the_response_itself_so_no_class_of_ours_gets_in_between() -> (
+    None
+):
+    app = FastAPI()
+
+    class Patient(fastapi.sse.EventSourceResponse):
+        async def __call__(self, *_: Any) -> None:  # noqa: ANN401
+            note("ours")
+
+    @app.get("/", response_class=Patient)
+    async def stream() -> AsyncIterator[int]:
+        yield 7
+
+    run = drive(app, "/")
+    assert run.body == b"data: 7\n\n"
+    assert "ours" not in run.journal
 
 
 def test_the_last_message_too_has_to_get_out_in_time(

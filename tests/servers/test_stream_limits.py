@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ PAGE = (ROOT / "docs/recipes/stream_limits.md").read_text("utf-8")
 FIRST = b'event: order\ndata: {"id":1,"item":"tea"}\n\n'
 FREE = {"EACH": "10000", "ALL": "10000", "RATE": "100000", "SESSION": "3600"}
 KEYED = {"SESSION_KEY": "the same"}
+SIGN_IN = 'curl -c jar.txt --json \'{"name": "ada"}\' http://127.0.0.1:8000/sign-in'
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +285,22 @@ def test_while_redis_is_away_open_streams_go_on_and_nobody_new_comes_in() -> Non
 
 
 def test_two_workers_with_one_key_know_the_same_sessions() -> None:
-    with uvicorn(APP, "--workers", "2", env=KEYED) as both:
+    """The page's three lines start them."""
+    made = re.search(r"export SESSION_KEY=\$\(python -c '(.+)'\)", PAGE)
+    assert made is not None
+    command = [sys.executable, "-c", made[1]]
+    key = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert len(key.strip()) == 64
+    assert f"uvicorn {APP} --workers 2\n" in PAGE
+    with (
+        redis() as store,
+        uvicorn(
+            APP,
+            "--workers",
+            "2",
+            env={"SESSION_KEY": key.strip(), "REDIS_URL": store.url},
+        ) as both,
+    ):
         headers = sign_in(both)
         for _ in range(20):
             assert ticket(both, headers).startswith("eyJ")
@@ -325,10 +342,7 @@ def curl(
 
 def test_the_commands_of_the_page_show_what_it_says(tmp_path: Path) -> None:
     with uvicorn(WATCHED, env={"TICK": "0.05", "LIFETIME": "1"}) as quick:
-        into = (
-            'curl -c jar.txt --json \'{"name": "ada"}\' http://127.0.0.1:8000/sign-in'
-        )
-        token = curl(into, quick.url, tmp_path).stdout
+        token = curl(SIGN_IN, quick.url, tmp_path).stdout
         assert token.startswith("eyJ")
         listen = "curl -b jar.txt -N http://127.0.0.1:8000/events"
         shown = curl(listen, quick.url, tmp_path).stdout
@@ -342,7 +356,7 @@ def test_the_commands_of_the_page_show_what_it_says(tmp_path: Path) -> None:
         )
         shown = curl(bearer, quick.url, tmp_path, TOKEN=token).stdout
         assert shown.startswith(FIRST.decode())
-        made = "curl -s -b jar.txt -X POST http://127.0.0.1:8000/tickets"
+        made = "curl -sf -b jar.txt -X POST http://127.0.0.1:8000/tickets"
         assert f"export TICKET=$({made})" in PAGE
         bought = curl(made, quick.url, tmp_path).stdout
         once = 'curl -N "http://127.0.0.1:8000/events?ticket=$TICKET"'
@@ -356,6 +370,35 @@ def test_the_commands_of_the_page_show_what_it_says(tmp_path: Path) -> None:
         out = "curl -b jar.txt -X POST http://127.0.0.1:8000/sign-out"
         assert curl(out, quick.url, tmp_path).returncode == 0
         assert "Sign in again." in curl(listen, quick.url, tmp_path).stdout
+        # Without a session `-f` leaves the ticket empty, and the answer is the same.
+        bought = curl(made, quick.url, tmp_path).stdout
+        assert bought == ""
+        shown = curl(once, quick.url, tmp_path, TICKET=bought).stdout
+        assert shown == '{"detail":"Sign in again."}'
+
+
+def test_of_four_at_once_one_is_told_to_come_back(tmp_path: Path) -> None:
+    with uvicorn(APP) as one:
+        curl(SIGN_IN, one.url, tmp_path)
+        four = (
+            "curl -i -b jar.txt -N -Z --parallel-immediate --no-progress-meter "
+            "--max-time 2 'http://127.0.0.1:8000/events?tab=[1-4]'"
+        )
+        done = curl(four, one.url, tmp_path)
+        assert done.stdout.count("HTTP/1.1 200 OK") == 3
+        assert done.stdout.count("HTTP/1.1 429 Too Many Requests") == 1
+        assert done.stdout.count("retry-after: 5\n") == 1
+        assert '{"detail":"You have too many streams open."}' in done.stdout
+        assert done.stderr.count("curl: (28) Operation timed out") == 3
+
+
+def test_who_leaves_a_stream_has_used_its_ticket(server: Server) -> None:
+    path = f"/events?ticket={ticket(server, sign_in(server, 'barbara'))}"
+    with raw_get(server.port, path) as answer:
+        assert answer.chunk() == FIRST
+        answer.abort()
+    with raw_get(server.port, path) as answer:
+        assert answer.head.startswith("HTTP/1.1 401")
 
 
 @pytest.mark.parametrize("name", ["stream_limits.py", "stream_limits.mjs"])

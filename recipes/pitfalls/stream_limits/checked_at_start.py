@@ -2,7 +2,7 @@
 
 Run it:   uvicorn recipes.pitfalls.stream_limits.checked_at_start:app
 Try it:   curl -X POST http://127.0.0.1:8000/sign-in
-          curl -N --max-time 3 http://127.0.0.1:8000/events
+          curl -N http://127.0.0.1:8000/events
 See it:   the session ended 1 s ago
 """
 
@@ -15,7 +15,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.sse import EventSourceResponse
 
-SESSION = 1.0  # seconds
+SESSION = 5.0  # seconds
 app = FastAPI()
 sessions: dict[str, float] = {}  # when each ends
 
@@ -39,7 +39,7 @@ async def left() -> float:
 @app.get("/events", response_class=EventSourceResponse)
 async def events(seconds: Annotated[float, Depends(left)]) -> AsyncIterator[str]:
     """Look at the session when the stream begins."""
-    for number in range(10):
+    for number in range(16):
         over = number * 0.5 - seconds
         if over > 0:
             yield f"order {number}; the session ended {over:.0f} s ago"
@@ -53,7 +53,7 @@ async def events(seconds: Annotated[float, Depends(left)]) -> AsyncIterator[str]
 @app.get("/right", response_class=EventSourceResponse)
 async def right(_: Annotated[float, Depends(left)]) -> AsyncIterator[str]:
     """Look at it again before each order."""
-    for number in range(10):
+    for number in range(16):
         if sessions["ada"] <= time.monotonic():
             yield "closed: the session is over"
             return
