@@ -68,6 +68,28 @@ def test_a_pitfall_belongs_to_its_recipe() -> None:
     )
 
 
+def test_what_is_no_recipe_stands_with_what_it_attacks(tmp_path: Path) -> None:
+    attack = 'def test_attack_a():\n    """{}."""'
+    for file in ("servers/test_production.py", "servers/test_security.py", "test_w.py"):
+        write(tmp_path, file, attack.format(Path(file).stem.upper()))
+    (tmp_path / "docs/recipes").mkdir(parents=True)
+    (tmp_path / "recipes").mkdir()
+    parts = attacks.tables(tmp_path).split("### ")[1:]
+    for part, told in zip(parts, ("PRODUCTION", "SECURITY", "W"), strict=True):
+        assert f"| TEST_{told}. |" in part
+        assert part.count("| TEST_") == 1
+
+
+def test_the_page_tells_how_each_place_is_run_and_how_to_run_one() -> None:
+    text = PAGE.read_text("utf-8")
+    kept = attacks.TABLE.read_text("utf-8")
+    for place in set(re.findall(r"\| (\w+): <code>", kept)):
+        assert f"\n- `{place}` " in text
+    named = re.findall(r"(?:-k |names, such as `)(test_\w+)", text)
+    names = [attack.name for attack in attacks.attacks()]
+    assert [names.count(name) > 1 for name in named] == [False, True]
+
+
 def test_the_page_says_how_many_there_are_at_least() -> None:
     found = re.search(r"more than (\d+) attacks", PAGE.read_text("utf-8"))
     assert found

@@ -70,10 +70,13 @@ def test_attack_uvicorn_with_httptools_takes_a_header_of_any_size(
     assert told(httptools, f"X-Long: {'x' * 5 * MB}")["header"] == 5 * MB
 
 
-def test_with_h11_it_takes_no_more_than_64_kib(h11: Server) -> None:
+def test_h11_refuses_what_is_much_over_64_kib(h11: Server) -> None:
     assert told(h11, f"X-Long: {'x' * 60_000}")["header"] == 60_000
     answer = answered(h11, request("/told", f"X-Long: {'x' * MB}"))
     assert answer.startswith(b"HTTP/1.1 400 ")
+    # What it has not read when it closes makes a reset, which can overtake its answer.
+    answer = answered(h11, request("/told", f"X-Long: {'x' * 5 * MB}"))
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_attack_nginx_refuses_a_header_of_more_than_8_kb(guarded: Server) -> None:
@@ -104,7 +107,7 @@ def test_a_client_that_closes_its_half_gets_nothing_of_a_stream(
 def test_attack_from_this_machine_x_forwarded_for_is_believed(
     httptools: Server,
 ) -> None:
-    """Left open: uvicorn believes X-Forwarded-For from 127.0.0.1."""
+    """Left open: a program on 127.0.0.1 names another address: uvicorn believes it."""
     seen = told(httptools, "X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https")
     assert (seen["client"], seen["url"]) == ("192.0.2.7", "https://a/told")
 
