@@ -83,7 +83,7 @@ def table(found: list[Attack]) -> str:
 
 
 def tables(root: Path = ROOT) -> str:
-    """Write the tables: one for each recipe, in the order of the menu; then the rest."""
+    """Write a table for each recipe, in the order of the menu, and then the rest."""
     found = list(attacks(root))
     text = ""
     known: set[str] = set()
