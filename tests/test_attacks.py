@@ -85,9 +85,14 @@ def test_the_page_tells_how_each_place_is_run_and_how_to_run_one() -> None:
     kept = attacks.TABLE.read_text("utf-8")
     for place in set(re.findall(r"\| (\w+): <code>", kept)):
         assert f"\n- `{place}` " in text
-    named = re.findall(r"(?:-k |names, such as `)(test_\w+)", text)
-    names = [attack.name for attack in attacks.attacks()]
-    assert [names.count(name) > 1 for name in named] == [False, True]
+    found = list(attacks.attacks())
+    named = re.search(r"-m pytest (tests/\w+) -k (test_\w+)\n", text)
+    assert named
+    (one,) = [attack for attack in found if named[2] in attack.name]
+    assert one.file.is_relative_to(named[1])
+    several = re.search(r"names, such as `(test_\w+)`", text)
+    assert several
+    assert [attack.name for attack in found].count(several[1]) > 1
 
 
 def test_the_page_says_how_many_there_are_at_least() -> None:
