@@ -68,6 +68,33 @@ def test_a_pitfall_belongs_to_its_recipe() -> None:
     )
 
 
+def test_what_is_no_recipe_stands_with_what_it_attacks(tmp_path: Path) -> None:
+    attack = 'def test_attack_a():\n    """{}."""'
+    for file in ("servers/test_production.py", "servers/test_security.py", "test_w.py"):
+        write(tmp_path, file, attack.format(Path(file).stem.upper()))
+    (tmp_path / "docs/recipes").mkdir(parents=True)
+    (tmp_path / "recipes").mkdir()
+    parts = attacks.tables(tmp_path).split("### ")[1:]
+    for part, told in zip(parts, ("PRODUCTION", "SECURITY", "W"), strict=True):
+        assert f"| TEST_{told}. |" in part
+        assert part.count("| TEST_") == 1
+
+
+def test_the_page_tells_how_each_place_is_run_and_how_to_run_one() -> None:
+    text = PAGE.read_text("utf-8")
+    kept = attacks.TABLE.read_text("utf-8")
+    for place in set(re.findall(r"\| (\w+): <code>", kept)):
+        assert f"\n- `{place}` " in text
+    found = list(attacks.attacks())
+    named = re.search(r"-m pytest (tests/\w+) -k (test_\w+)\n", text)
+    assert named
+    (one,) = [attack for attack in found if named[2] in attack.name]
+    assert one.file.is_relative_to(named[1])
+    several = re.search(r"names, such as `(test_\w+)`", text)
+    assert several
+    assert [attack.name for attack in found].count(several[1]) > 1
+
+
 def test_the_page_says_how_many_there_are_at_least() -> None:
     found = re.search(r"more than (\d+) attacks", PAGE.read_text("utf-8"))
     assert found

@@ -6,38 +6,64 @@ python -m docs.production.arrivals http://127.0.0.1:8000/orders
 """
 
 import asyncio
+import inspect
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, Iterable
 
 import httpx2
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from starlette.applications import Starlette
 from uvicorn.importer import import_from_string
 
 
-async def from_generator(pieces: AsyncIterator[object]) -> None:
+def from_generator(name: str) -> None:
     """Ask the generator itself: there is no FastAPI yet, and no HTTP."""
+    make = import_from_string(name)
+    if isinstance(make, Starlette):
+        sys.exit(f"{name} is an application: add a path, such as /orders")
+    try:
+        inspect.signature(make).bind()
+    except TypeError as error:
+        sys.exit(f"{name}: {error}. Wrap it in a generator without arguments")
+    pieces = make()
     begun = time.perf_counter()
+    if isinstance(pieces, AsyncIterable):
+        asyncio.run(from_async(pieces, begun))
+    elif isinstance(pieces, Iterable):
+        for piece in pieces:
+            show(begun, piece)
+    else:
+        sys.exit(f"{name} is not a generator")
+
+
+async def from_async(pieces: AsyncIterable[object], begun: float) -> None:
+    """Ask a generator that waits in the event loop."""
     async for piece in pieces:
         show(begun, piece)
 
 
-def from_application(app: FastAPI, path: str) -> None:
+def from_application(name: str, path: str) -> None:
     """Ask the application in this process: there is no server yet, and no network."""
-    with TestClient(app) as client:
+    with TestClient(import_from_string(name)) as client:
         begun = time.perf_counter()
         with client.stream("GET", path) as response:
-            for chunk in response.iter_raw():
-                show(begun, chunk)
+            show_response(begun, response)
 
 
 def from_url(url: str) -> None:
-    """Ask over the network."""
+    """Ask over the network, and wait for as long as it takes."""
     begun = time.perf_counter()
-    with httpx2.stream("GET", url) as response:
-        for chunk in response.iter_raw():
-            show(begun, chunk)
+    with httpx2.stream("GET", url, timeout=None) as response:
+        show_response(begun, response)
+
+
+def show_response(begun: float, response: httpx2.Response) -> None:
+    """Print each chunk; before them the status, if it says that something is wrong."""
+    if response.status_code != 200:
+        print(f"status {response.status_code}", flush=True)
+    for chunk in response.iter_raw():
+        show(begun, chunk)
 
 
 def show(begun: float, piece: object) -> None:
@@ -50,9 +76,9 @@ def main(name: str, path: str | None = None) -> None:
     if name.startswith(("http:", "https:")):
         from_url(name)
     elif path:
-        from_application(import_from_string(name), path)
+        from_application(name, path)
     else:
-        asyncio.run(from_generator(import_from_string(name)()))
+        from_generator(name)
 
 
 if __name__ == "__main__":

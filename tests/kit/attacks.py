@@ -19,7 +19,20 @@ TABLE = ROOT / "docs/production/attacks.txt"
 NAME, MARK = "test_attack_", "Attack: "
 # The site's search shall lead to a symptom or a recipe, and not to its row in here.
 UNSEARCHED = "{ data-search-exclude }"
-OTHERS = "What is around the recipes"
+# What is no recipe, by the name of its test, with a sentence; the last is for the rest.
+OTHERS = {
+    "production": (
+        "The files of nginx and Caddy",
+        "Against the two whole files of [nginx and Caddy in front](proxies.md), and the"
+        " application behind them.",
+    ),
+    "security": (
+        "uvicorn, and the excerpt for nginx",
+        "Against uvicorn by itself, and behind nginx with `guard.conf`, the excerpt"
+        " above.",
+    ),
+    "": ("What else is around the recipes", "Against what shows or checks streams."),
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ def table(found: list[Attack]) -> str:
 
 
 def tables(root: Path = ROOT) -> str:
-    """Write the tables: one for each recipe, in the order of the menu."""
+    """Write a table for each recipe, in the order of the menu, and then the rest."""
     found = list(attacks(root))
     text = ""
     known: set[str] = set()
@@ -84,8 +97,11 @@ def tables(root: Path = ROOT) -> str:
                 parts += f"\n**[{page.title}](../recipes/{recipe.slug}.md)**\n\n"
                 parts += table(own)
         text += f"\n### {THEMES[theme]} {UNSEARCHED}\n{parts}" if parts else ""
-    if others := [attack for attack in found if attack.slug not in known]:
-        text += f"\n### {OTHERS} {UNSEARCHED}\n\n{table(others)}"
+    others = [attack for attack in found if attack.slug not in known]
+    for slug, (heading, told) in OTHERS.items():
+        own = [a for a in others if (a.slug if a.slug in OTHERS else "") == slug]
+        if own:
+            text += f"\n### {heading} {UNSEARCHED}\n\n{told}\n\n{table(own)}"
     return text.lstrip("\n")
 
 

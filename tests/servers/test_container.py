@@ -25,9 +25,15 @@ from tests.kit.servers import HOST, Server, free_port, need, raw_get, serve, unt
 pytestmark = pytest.mark.timeout(servers.START + 30)
 
 FOLDER = ROOT / "docs/production"
+PAGE = (FOLDER / "container.md").read_text("utf-8")
 DOCKERFILE = (FOLDER / "Dockerfile").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text("utf-8"))
 APP: dict[str, Any] = COMPOSE["services"]["app"]
+
+
+def printed() -> list[str]:
+    """List the commands of the page."""
+    return re.findall(r"^```bash\n(.+?)\n```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -83,6 +89,13 @@ def test_the_files_that_it_copies_are_there() -> None:
     build = APP["build"]
     assert (FOLDER / build["context"]).resolve() == ROOT
     assert (ROOT / build["dockerfile"]).samefile(FOLDER / "Dockerfile")
+
+
+def test_the_engine_gets_what_is_copied_and_nothing_else() -> None:
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    patterns = [line for line in lines if not line.startswith("#")]
+    copied = [rest.split()[0] for rest in told("COPY") if not rest.startswith("--from")]
+    assert patterns == ["*", *(f"!{name}" for name in copied), "**/__pycache__"]
 
 
 def test_it_installs_what_the_recipe_needs_in_the_versions_of_the_lock() -> None:
@@ -163,13 +176,24 @@ def test_the_proxy_streams_and_tells_who_asks(image: Server) -> None:
     assert "listen 80;" in text
     block = text.partition("server {\n")[2].rpartition("}")[0]
     block = block.replace("listen 80;", "").replace("http://app:8000", image.url)
+    (published,) = COMPOSE["services"]["proxy"]["ports"]
+    up, listen, tell = printed()
+    assert f"#   {up}\n" in (FOLDER / "compose.yaml").read_text("utf-8")
+    address = f"http://{published.removesuffix(':80')}"
+    assert published.endswith(":80")
+    assert (listen, tell) == (
+        f"curl -N {address}/events",
+        f"curl -X POST {address}/orders/7/paid",
+    )
     with nginx(block) as proxy, raw_get(proxy.port, "/events") as answer:
         assert answer.head.startswith("HTTP/1.1 200 ")
         assert "uvicorn" not in answer.head
         first = answer.chunk()
         httpx2.post(f"{proxy.url}/orders/7/paid").raise_for_status()
         assert first
-        until(lambda: b"7" in answer.chunk(), "the order")
+        (event,) = re.findall(r"an event `order` with `(.*?)`", PAGE)
+        told = f"event: order\ndata: {event}\n".encode()
+        until(lambda: told in answer.chunk(), "the order")
 
 
 def test_sigterm_ends_it_with_a_stream_open_and_then_the_check_fails(

@@ -1,5 +1,6 @@
 """docs/production/diagnosis.md: each command shows what the page says."""
 
+import re
 import select
 import shutil
 import subprocess
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 from fastapi import FastAPI, Response
 from fastapi.testclient import TestClient
 
 from cookbook.catalog import ROOT
+from docs.production.arrivals import from_url
 from tests.kit import diagnosis, nginx, servers
 from tests.kit.servers import Server, free_port, need, raw_get, serve, until, uvicorn
 from tests.kit.tie import FENCE
@@ -52,6 +55,41 @@ ASKED = [
     (f"curl -sN --compressed {PROXY}/unbuffered", "httptools", True),
 ]
 HEAD = f"curl -i {DIRECT}/orders"
+OWN = "python arrivals.py main:app /orders"
+# What a reader may have: generators of both kinds, and some that cannot be asked.
+MAIN = """
+from collections.abc import AsyncIterator, Iterator
+
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+app = FastAPI()
+
+
+def plain() -> Iterator[str]:
+    yield "tea"
+
+
+async def waiting() -> AsyncIterator[str]:
+    yield "tea"
+
+
+def of_a_day(day: str) -> Iterator[str]:
+    yield day
+
+
+def whole() -> int:
+    return 1
+
+
+@app.get("/orders")
+def orders() -> StreamingResponse:
+    return StreamingResponse(plain())
+
+
+@app.post("/ask")
+def ask() -> None: ...
+"""
 
 
 @dataclass
@@ -130,7 +168,7 @@ def readable(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
 def test_the_page_prints_these_commands_and_no_other() -> None:
     found = FENCE.findall(PAGE.read_text("utf-8"))
     blocks = [body for _, _, language, body in found if language == "bash"]
-    tested = START | {HEAD} | set(diagnosis.COMMANDS.values())
+    tested = START | {HEAD, OWN} | set(diagnosis.COMMANDS.values())
     assert {" ".join(b.split()) for b in blocks} == tested | {c for c, _, _ in ASKED}
 
 
@@ -238,3 +276,73 @@ def test_a_field_that_an_endpoint_sets_before_its_first_yield_is_too_late() -> N
     answer = TestClient(app).get("/orders")
     assert answer.text == "1\n"
     assert "x-accel-buffering" not in answer.headers
+
+
+def arrivals(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a copy of the program beside a reader's own code."""
+    shutil.copy(ROOT / "docs/production/arrivals.py", folder)
+    (folder / "main.py").write_text(MAIN, "utf-8")
+    return subprocess.run(
+        [sys.executable, "arrivals.py", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=diagnosis.WAIT,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (OWN.split()[2:], "- s  b'tea'\n"),
+        (["main:plain"], "- s  'tea'\n"),
+        (["main:waiting"], "- s  'tea'\n"),
+        (
+            ["main:app", "/ask"],
+            'status 405\n- s  b\'{"detail":"Method Not Allowed"}\'\n',
+        ),
+    ],
+)
+def test_a_copy_asks_the_code_that_is_beside_it(
+    words: list[str], shown: str, tmp_path: Path
+) -> None:
+    done = arrivals(tmp_path, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert diagnosis.without_times(done.stdout) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("app", "is an application: add a path, such as /orders"),
+        (
+            "of_a_day",
+            "missing a required argument: 'day'. "
+            "Wrap it in a generator without arguments",
+        ),
+        ("whole", "is not a generator"),
+    ],
+)
+def test_what_it_cannot_ask_it_refuses_in_one_line(
+    name: str, told: str, tmp_path: Path
+) -> None:
+    done = arrivals(tmp_path, f"main:{name}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"main:{name}:? {re.escape(told)}\n", done.stderr)
+
+
+def test_it_waits_for_an_address_that_says_nothing(
+    behind: dict[str, Held], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    stream = httpx2.stream
+
+    def watched(method: str, url: str, **options: object) -> object:
+        asked.append(options.get("timeout", "five seconds"))
+        return stream(method, url, timeout=servers.WAIT)
+
+    monkeypatch.setattr(httpx2, "stream", watched)
+    book = behind["h11"]
+    book.go(5)
+    from_url(f"{book.server.url}/returned")
+    assert asked == [None]

@@ -433,10 +433,9 @@ def test_without_the_other_headers_addresses_of_the_application_are_wrong(
         assert who(client)["url"] == "http://app/who"
 
 
-def test_attack_uvicorn_believes_every_program_on_its_machine(
+def test_uvicorn_believes_every_program_on_its_machine(
     apps: dict[str, Server],
 ) -> None:
-    """A program on 127.0.0.1 names another address as its own: uvicorn believes it."""
     false = {"X-Forwarded-For": "203.0.113.7"}
     for address, seen in ((HOST, "203.0.113.7"), (ELSEWHERE, ELSEWHERE)):
         transport = httpx2.HTTPTransport(local_address=address)

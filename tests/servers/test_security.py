@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(servers.START + 30)
 APP = "tests.servers.told_security:app"
 GUARD = ROOT / "docs/production/guard.conf"
 MB = 1_000_000
+ELSEWHERE = "127.0.0.2"  # another client on this machine
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +40,11 @@ def guarded(httptools: Server) -> Iterator[Server]:
         yield running
 
 
-def answered(server: Server, request: bytes) -> bytes:
+def answered(server: Server, request: bytes, address: str = HOST) -> bytes:
     """Send bytes, and read until the server closes; what it resets counts as read."""
     got = b""
-    with socket.create_connection((HOST, server.port), WAIT) as connection:
+    there = (HOST, server.port)
+    with socket.create_connection(there, WAIT, (address, 0)) as connection:
         with suppress(ConnectionError):
             connection.sendall(request)
         with suppress(ConnectionError):
@@ -56,9 +58,11 @@ def request(path: str, *fields: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def told(server: Server, *fields: str) -> dict[str, str | int | None]:
+def told(
+    server: Server, *fields: str, address: str = HOST
+) -> dict[str, str | int | None]:
     found: dict[str, str | int | None] = json.loads(
-        answered(server, request("/told", *fields)).partition(b"\r\n\r\n")[2]
+        answered(server, request("/told", *fields), address).partition(b"\r\n\r\n")[2]
     )
     return found
 
@@ -70,10 +74,13 @@ def test_attack_uvicorn_with_httptools_takes_a_header_of_any_size(
     assert told(httptools, f"X-Long: {'x' * 5 * MB}")["header"] == 5 * MB
 
 
-def test_with_h11_it_takes_no_more_than_64_kib(h11: Server) -> None:
+def test_h11_refuses_what_is_much_over_64_kib(h11: Server) -> None:
     assert told(h11, f"X-Long: {'x' * 60_000}")["header"] == 60_000
     answer = answered(h11, request("/told", f"X-Long: {'x' * MB}"))
     assert answer.startswith(b"HTTP/1.1 400 ")
+    # What it has not read when it closes makes a reset, which can overtake its answer.
+    answer = answered(h11, request("/told", f"X-Long: {'x' * 5 * MB}"))
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_attack_nginx_refuses_a_header_of_more_than_8_kb(guarded: Server) -> None:
@@ -104,7 +111,7 @@ def test_a_client_that_closes_its_half_gets_nothing_of_a_stream(
 def test_attack_from_this_machine_x_forwarded_for_is_believed(
     httptools: Server,
 ) -> None:
-    """Left open: uvicorn believes X-Forwarded-For from 127.0.0.1."""
+    """Left open: a program on 127.0.0.1 names another address: uvicorn believes it."""
     seen = told(httptools, "X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https")
     assert (seen["client"], seen["url"]) == ("192.0.2.7", "https://a/told")
 
@@ -122,6 +129,22 @@ def test_attack_nginx_overwrites_what_a_client_says_of_itself(guarded: Server) -
     fields = ["X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https"]
     seen = told(guarded, *fields)
     assert (seen["client"], seen["url"]) == (HOST, "http://shop.example/told")
+
+
+def test_a_proxy_behind_another_trusts_only_the_one_before_it(
+    httptools: Server, guarded: Server
+) -> None:
+    trust = "set_real_ip_from 127.0.0.1;\nreal_ip_header X-Forwarded-For;\n"
+    text = GUARD.read_text("utf-8")
+    forged = "X-Forwarded-For: 192.0.2.7"
+    with nginx(trust + text.replace("http://127.0.0.1:8000", httptools.url)) as inner:
+        with nginx(text.replace("http://127.0.0.1:8000", inner.url)) as outer:
+            assert told(outer, forged, address=ELSEWHERE)["client"] == ELSEWHERE
+        # Another client does not get around the outer one.
+        assert told(inner, forged, address=ELSEWHERE)["client"] == ELSEWHERE
+    # Without it the inner one takes the outer one for the client.
+    with nginx(text.replace("http://127.0.0.1:8000", guarded.url)) as outer:
+        assert told(outer, forged, address=ELSEWHERE)["client"] == HOST
 
 
 def test_attack_the_host_is_whatever_the_client_says(httptools: Server) -> None:

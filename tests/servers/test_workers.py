@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
@@ -13,6 +14,7 @@ import pytest
 from cookbook.catalog import ROOT
 from tests.kit import servers
 from tests.kit.servers import START, raw_get, until, uvicorn
+from tests.servers.upstream_http_proxy import upstream
 
 pytestmark = pytest.mark.timeout(3 * servers.START)
 
@@ -46,6 +48,30 @@ def test_each_worker_has_its_own_lifespan_and_memory_and_a_dead_one_is_replaced(
                 broken.chunk()
         until(lambda: len(begun(server.output())) == 3, "a new worker", START)
         assert f"Child process [{process}] died" in server.output()
+
+
+def test_two_workers_open_twice_the_connections_that_one_may() -> None:
+    app = "tests.servers.narrow_http_proxy:app"
+    held = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n"
+    with upstream() as service, ExitStack() as streams:
+        service.says(held, b"0\r\n\r\n")
+        env = {"SHOP_URL": service.url}
+        with uvicorn(app, "--workers", "2", env=env) as server:
+            heads: list[str] = []
+
+            def both_are_used() -> bool:
+                # The kernel chooses the worker. One that is used says 503.
+                answer = streams.enter_context(raw_get(server.port, "/shop/x"))
+                heads.append(answer.head.split()[1])
+                return heads.count("200") == 2
+
+            until(both_are_used, "a connection of each worker", START)
+            for _ in range(5):
+                both_are_used()
+            assert set(heads) <= {"200", "503"}
+            assert heads.count("200") == 2
+            assert heads[-5:] == ["503"] * 5
+            assert service.connections == 2
 
 
 def test_with_reload_there_is_one_worker_and_a_limit_cuts_the_open_streams(
