@@ -68,7 +68,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 def test_it_is_started_for_a_recipe_that_needs_it(
     command: list[str], served: list[str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(site, "create_app", FastAPI)
+    monkeypatch.setattr(site, "create_app", lambda **_: FastAPI())
     monkeypatch.setattr(catalog, "recipes", lambda: [PROXY])
     result = runner.invoke(cli.app, [*command, "--port", str(free_port())])
     assert result.exit_code == 0, result.output

@@ -581,7 +581,7 @@ def test_a_connection_that_does_not_open_is_a_504(
 def test_a_service_that_says_nothing_in_its_time_is_a_504(
     shop: Upstream, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr(http_proxy, "FIRST_BYTE", 0.05)
+    monkeypatch.setattr(http_proxy, "FIRST_BYTE", 0.3)  # seconds, also to connect
     shop.says(said)
     said_no(drive(app, "/shop/x"), 504)
     assert shop.asked[0].gone.wait(5)
