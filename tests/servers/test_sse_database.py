@@ -377,6 +377,9 @@ def test_a_feed_goes_on_when_postgresql_has_cut_all_connections(
         raw_get(server.port, f"/feed?after={last}") as answer,
     ):
         answer.chunk()
+        # By the end of another request, the feed has read what there is, and waits.
+        with raw_get(server.port, "/changes?until=9") as other:
+            assert end(other.rest()).event == "done"
         assert int(execute(url, CUT)) >= 1
         server.expect("The watcher has lost the database: ")
         execute(url, INSERT)

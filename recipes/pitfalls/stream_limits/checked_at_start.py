@@ -53,12 +53,12 @@ async def events(seconds: Annotated[float, Depends(left)]) -> AsyncIterator[str]
 @app.get("/right", response_class=EventSourceResponse)
 async def right(_: Annotated[float, Depends(left)]) -> AsyncIterator[str]:
     """Look at it again before each order."""
-    for number in range(16):
-        if sessions["ada"] <= time.monotonic():
-            yield "closed: the session is over"
-            return
+    number = 0
+    while sessions["ada"] > time.monotonic():
         yield f"order {number}"
+        number += 1
         await asyncio.sleep(0.5)
+    yield "closed: the session is over"
 
 
 # --8<-- [end:right]

@@ -17,10 +17,9 @@ app = FastAPI()
 @app.get("/orders")
 async def orders() -> AsyncIterator[dict[str, int]]:
     """Send three of six orders, and fail."""
-    for number in range(1, 7):
-        if number == 4:
-            raise ValueError("Order 4 cannot be read")
+    for number in range(1, 4):
         yield {"id": number}
+    raise ValueError("Order 4 cannot be read")
 
 
 # --8<-- [end:program]

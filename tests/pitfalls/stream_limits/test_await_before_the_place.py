@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 from fastapi import HTTPException
@@ -56,6 +57,22 @@ def test_the_program_tells_how_many(path: str, monkeypatch: pytest.MonkeyPatch) 
     run = drive(wrong.app, f"{path}?tab=1", disconnect_at=1)
     assert run.chunks == [b'data: "places that are taken: 1"\n\n']
     assert wrong.places == []
+
+
+@pytest.mark.parametrize("path", ["/events", "/right"])
+def test_one_by_one_both_refuse_the_second(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrong, "places", ["1"])
+    assert drive(wrong.app, f"{path}?tab=2").status == 429
+
+
+def test_it_tells_ten_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sleep(_: float) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(wrong, "asyncio", SimpleNamespace(sleep=sleep))
+    assert drive(wrong.app, "/right?tab=1").body.count(b"taken: 1") == 10
 
 
 def test_writing_down_takes_a_while() -> None:
