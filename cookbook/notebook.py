@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 NOTEBOOKS = ROOT / "notebooks"
 MINE = ROOT / "my-notebooks"  # the reader's copies, which git ignores
 CELL = 60  # seconds that one cell may take
-WAIT = 5.0  # seconds until an application has to be through with a request
+WAIT = 15.0  # seconds until an application has to be through with a request
 METADATA = {"tags", "jupyter"}  # what is kept of a cell's metadata
 
 

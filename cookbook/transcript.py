@@ -35,7 +35,7 @@ from cookbook.llm import provider, scripted
 HEAD, TAIL = 5, 1  # lines that are kept of a chunk too long to show
 FIRST = 5  # chunks that are recorded of an endless stream
 SLOW = {"llm_durable": 10.0}  # Its tokens are joined if they come too soon.
-WAIT = 5.0  # seconds without a byte before a recording fails
+WAIT = 15.0  # seconds without a byte before a recording fails
 VOLATILE = {"date", "x-request-id"}  # header fields that are never the same twice
 TIME = re.compile(r"^\d+\.\d{3} s", re.MULTILINE)
 # What a feed that can be resumed says differently each time it is started.

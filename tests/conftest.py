@@ -92,7 +92,7 @@ def page_errors() -> list[str]:
 
 @pytest.fixture
 def page(chromium: "Browser", page_errors: list[str]) -> Iterator["Page"]:
-    """Give a page in a fresh context; its waits end after five seconds."""
+    """Give a page in a fresh context; its waits end after `browser.WAIT`."""
     from tests.kit import browser
 
     with browser.new_page(chromium, page_errors) as opened:

@@ -41,7 +41,7 @@ def test_it_ends_with_its_process_however_that_ends(number: signal.Signals) -> N
         port = int(process.stdout.readline().rpartition(":")[2])
         until(lambda: listens(port), "nginx")
         process.send_signal(number)
-        assert process.wait(5) == -number
+        assert process.wait(15) == -number
     until(lambda: not listens(port), "its end")
 
 

@@ -435,7 +435,7 @@ def test_ctrl_c_while_the_model_loads_leaves_no_process_and_no_traceback(
             child = child_of(process)
             until(lambda: moment(child))
             process.send_signal(signal.SIGINT)
-            said, _ = process.communicate(timeout=10)
+            said, _ = process.communicate(timeout=20)
         finally:
             process.kill()
     assert_gone(child)
@@ -458,7 +458,7 @@ def test_ctrl_c_ends_the_command_and_the_model() -> None:
         server.signal(signal.SIGINT)
         assert server.wait() == 0
         server.expect("Stopped.")
-    gone, alive = psutil.wait_procs(children, timeout=5)
+    gone, alive = psutil.wait_procs(children, timeout=15)
     assert (len(gone), alive) == (1, [])
 
 
@@ -518,7 +518,9 @@ def test_the_model_is_started_while_the_site_is_built(
 ) -> None:
     waited: list[bool] = []
     monkeypatch.setattr(site, "is_stale", lambda: True)
-    monkeypatch.setattr(site, "build", lambda: waited.append(model.has_started.wait(5)))
+    monkeypatch.setattr(
+        site, "build", lambda: waited.append(model.has_started.wait(15))
+    )
     result = runner.invoke(cli.app, ["serve", "--port", str(free_port())])
     assert result.exit_code == 0, result.output
     assert (waited, len(served)) == ([True], 1)

@@ -547,7 +547,7 @@ def test_open_serves_copies_in_jupyterlab_and_touches_no_tracked_file(
             assert process.wait(LAB) == 0
         finally:
             process.kill()
-    gone, alive = psutil.wait_procs(kernels, timeout=5)
+    gone, alive = psutil.wait_procs(kernels, timeout=15)
     assert (len(gone) > 0, alive) == (True, [])
     assert git(tree, "status", "--porcelain") == ""
 

@@ -48,7 +48,7 @@ def test_each_chunk_is_seen_before_the_next_is_made() -> None:
         for chunk in sent:
             yield chunk
             # Goes on only when the client has the chunk; a buffered one never comes.
-            assert arrived.acquire(timeout=4)
+            assert arrived.acquire(timeout=15)
 
     with serving(answering(StreamingResponse(producer()))) as url:
         stream = watch(url, seen=lambda _: arrived.release())

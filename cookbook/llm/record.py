@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-WAIT = 5.0  # seconds, the limit of every wait
+WAIT = 15.0  # seconds, the limit of every wait
 NAME = 40  # characters of a model's name that the table shows
 
 

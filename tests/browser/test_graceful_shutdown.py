@@ -84,7 +84,7 @@ def test_after_a_proxys_502_the_page_makes_a_new_source_behind_its_last_order(
         seen = numbers(page)
         # One to three seconds after the 502.
         following = page.get_by_text(f"order {seen[-1] + 3}:")
-        expect(following).to_be_visible(timeout=10_000)
+        expect(following).to_be_visible()
         shown = numbers(page)
         assert shown == [*range(1, len(shown) + 1)]
         assert not away

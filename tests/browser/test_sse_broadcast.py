@@ -81,7 +81,7 @@ def test_it_connects_again_and_hears_what_happens_from_then_on(
             server.wait()
             expect(page.locator("p").last).to_have_text("lost; connecting again")
         stack.enter_context(start(port))
-        expect(page.locator("p").last).to_have_text("listening", timeout=10_000)
+        expect(page.locator("p").last).to_have_text("listening")
         tell(port, 3)
         expect(page.locator("p").last).to_have_text("order 3 is paid")
         assert page.get_by_text("order 1 is paid").count() == 1

@@ -36,7 +36,7 @@ def at(port: int, store: str) -> AbstractContextManager[Server]:
 def kill(server: Server) -> None:
     """End a server without a goodbye."""
     os.killpg(server.process.pid, signal.SIGKILL)
-    server.process.wait(5)
+    server.process.wait(15)
 
 
 def column(page: Page, number: int) -> Locator:

@@ -75,12 +75,22 @@ def test_each_stream_by_a_ticket_uses_another_one(
 ) -> None:
     signed_in.evaluate("listenByTicket()")
     expect(signed_in.get_by_text("closed: lifetime").nth(1)).to_be_visible()
-    signed_in.evaluate('post("/sign-out")')
-    expect(signed_in.get_by_text("closed: revoked")).to_be_visible()
+    signed_in.goto("about:blank")  # The page would go on for ever.
     lines = server.output().splitlines()
     asked = [line for line in lines if "/events?ticket=" in line]
     assert len({line.split('"')[1] for line in asked}) == len(asked)
     assert all(line.endswith("200 OK") for line in asked)
+
+
+def test_by_a_ticket_it_asks_no_more_when_the_session_has_ended(page: Page) -> None:
+    # The stream lasts, so that the session ends in it and not between two.
+    with uvicorn(APP, env={"TICK": "0.1", "LIFETIME": "60"}) as lasting:
+        open_page(page, lasting)
+        page.evaluate("listenByTicket()")
+        expect(page.get_by_text("order 1")).to_be_visible()
+        page.evaluate('post("/sign-out")')
+        expect(page.get_by_text("closed: revoked")).to_be_visible()
+        assert lasting.output().count("POST /tickets") == 1
 
 
 def test_attack_a_ticket_that_was_used_stops_an_eventsource(

@@ -49,7 +49,7 @@ from urllib.parse import unquote
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Scope
 
-WAIT = 5  # seconds, the limit of every wait
+WAIT = 15  # seconds, the limit of every wait; ample, as a machine may be busy
 TURNS = 100  # turns of the event loop before a stalled client leaves
 FROZEN = 1000  # messages sent to a client that is gone
 

@@ -16,11 +16,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from tests.kit.servers import need
 
-WAIT = 5000  # milliseconds, the limit of every wait in a page
+WAIT = 15_000  # milliseconds, the limit of every wait in a page
 OPTIONS = [
     "--no-sandbox",  # The tests may run as root in a container.
     "--disable-gpu",
@@ -36,6 +42,7 @@ OPTIONS = [
 def chromium() -> Iterator[Browser]:
     """Start the system's Chromium, headless, with a fresh profile."""
     path = shutil.which("chromium") or need("chromium", "apt-get install chromium")
+    expect.set_options(timeout=WAIT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path, headless=True, args=OPTIONS

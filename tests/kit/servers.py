@@ -32,7 +32,7 @@ from tests.kit.warm import Warm, is_possible
 
 START = 30  # seconds until a server must listen; its imports alone can take ten
 STOP = 5  # seconds from SIGTERM to SIGKILL
-WAIT = 5  # seconds, the limit of every read
+WAIT = 15  # seconds, the limit of every read; ample, as a machine may be busy
 POLL = 0.02  # seconds between two looks at something that sends no notice
 HOST = "127.0.0.1"
 ROOT = Path(__file__).parents[2]

@@ -156,7 +156,7 @@ def test_a_client_can_leave_before_the_head() -> None:
         note((await receive())["type"])
         await PlainTextResponse("too late")(scope, receive, send)
 
-    run = drive(app, "/", leave_after=lambda: asked.wait(5))
+    run = drive(app, "/", leave_after=lambda: asked.wait(15))
     assert run.journal == [
         "http.request",
         "disconnect",
@@ -175,7 +175,7 @@ def test_a_client_that_was_to_leave_after_the_answer_fails_the_test() -> None:
         asyncio.get_running_loop().call_soon(over.set)
 
     with pytest.raises(ExceptionGroup) as error:
-        drive(app, "/", leave_after=lambda: over.wait(5))
+        drive(app, "/", leave_after=lambda: over.wait(15))
     assert "never came to leave" in str(error.value.exceptions[0])
 
 

@@ -8,7 +8,7 @@ before the fork, so a changed copy of it can be run as well.
 
     process = Warm("uvicorn", ["recipes.plain_text:app"], cwd=ROOT, env={}, log=log)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == -signal.SIGTERM
+    assert process.wait(15) == -signal.SIGTERM
 
 Whose job is what: the process that waits forks a *keeper* for each program, and that
 forks the program. The keeper waits for the end and tells the exit code, since only a

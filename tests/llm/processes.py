@@ -40,6 +40,6 @@ def ports_of(process: psutil.Process) -> list[int]:
 
 
 def assert_gone(process: psutil.Process) -> None:
-    """Wait at most five seconds for the end of a process."""
-    gone, alive = psutil.wait_procs([process], timeout=5)
+    """Wait for the end of a process."""
+    gone, alive = psutil.wait_procs([process], timeout=15)
     assert (gone, alive) == ([process], [])

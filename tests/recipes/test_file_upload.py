@@ -21,7 +21,7 @@ from recipes.file_upload import BATCH, LIMIT, RESERVE, Part, batches
 
 GONE: Message = {"type": "http.disconnect"}
 TOO_LARGE = "Content Too Large"
-WAIT = 5  # seconds
+WAIT = 15  # seconds
 
 
 @pytest.fixture

@@ -316,7 +316,7 @@ def dripping() -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         stopped.set()
-        thread.join(5)
+        thread.join(15)
 
 
 def test_a_head_that_drips_is_a_502_after_the_silence(

@@ -68,7 +68,7 @@ def test_the_first_line_is_with_the_client_while_the_second_is_being_made(
     async def pause(_: float) -> None:
         await anyio.to_thread.run_sync(has_read.wait, 5)
 
-    blocking = SimpleNamespace(sleep=lambda _: has_read.wait(5))
+    blocking = SimpleNamespace(sleep=lambda _: has_read.wait(15))
     monkeypatch.setattr(plain_text, "asyncio", SimpleNamespace(sleep=pause))
     monkeypatch.setattr(plain_text, "time", blocking)
     with TestClient(plain_text.app) as client:

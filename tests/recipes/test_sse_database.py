@@ -25,7 +25,7 @@ from sqlalchemy.schema import CreateTable
 from recipes import sse_database as recipe
 from recipes.sse_database import Shop, app, events, lifespan
 from tests.kit import sse
-from tests.kit.asgi import Run, drive
+from tests.kit.asgi import WAIT, Run, drive
 
 PAGE = 20  # rows, so that the tests are quick
 ROWS = 2 * PAGE + 10  # two whole pages and a short one
@@ -92,10 +92,10 @@ def resumed(path: str, seen: str) -> list[tuple[str, str, str]]:
 
 
 def within(test: Callable[[Shop], Awaitable[None]]) -> None:
-    """Run an asynchronous test inside the recipe's lifespan, five seconds at most."""
+    """Run an asynchronous test inside the recipe's lifespan, `WAIT` seconds at most."""
 
     async def limited() -> None:
-        async with asyncio.timeout(5), lifespan(app) as state:
+        async with asyncio.timeout(WAIT), lifespan(app) as state:
             await test(state["shop"])
 
     asyncio.run(limited())

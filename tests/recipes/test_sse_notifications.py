@@ -46,7 +46,7 @@ ORDER_7 = {"id": 7, "item": "green tea", "state": "placed"}
 ORDER_8 = {"id": 8, "item": "honey", "state": "shipped"}
 INIT = {"type": "init", "version": 0, "orders": [ORDER_7, ORDER_8], "messages": []}
 ANY: TypeAdapter[Any] = TypeAdapter(Event)
-WAIT = 5  # seconds
+WAIT = 15  # seconds
 
 Told = dict[str, Any]  # what an event or an answer says
 

@@ -132,13 +132,13 @@ def test_any_text_may_be_an_id(text: str) -> None:
 
 async def take(events: AsyncIterator[Event], count: int) -> list[Event]:
     """Take so many events; each is there, or comes."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         return [await anext(events) for _ in range(count)]
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             await test()
 
     asyncio.run(limited())

@@ -13,7 +13,7 @@ from unittest import mock
 from recipes import plain_text
 from recipes.plain_text import ORDERS, Order
 
-WAIT = 5  # seconds, the limit of every wait
+WAIT = 15  # seconds, the limit of every wait
 
 app = plain_text.app
 for_threads = threading.Semaphore(0)

@@ -325,14 +325,14 @@ def test_two_builds_at_once_leave_one_whole_site(
         folder = Path(command[-1])
         folder.mkdir()
         (folder / "index.html").write_text("whole")
-        started.wait(5)
-        assert go.wait(5)
+        started.wait(15)
+        assert go.wait(15)
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", mkdocs)
     with ThreadPoolExecutor(2) as pool:
         builds = [pool.submit(site.build) for _ in range(2)]
-        started.wait(5)
+        started.wait(15)
         go.set()
         for build in builds:
             build.result(5)

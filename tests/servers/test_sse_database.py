@@ -231,7 +231,7 @@ class Writer:
 
     def close(self) -> None:
         """End it."""
-        self.psql.communicate(timeout=5)
+        self.psql.communicate(timeout=15)
 
 
 @pytest.fixture(scope="module")

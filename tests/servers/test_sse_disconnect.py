@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(servers.START + 30)
 WATCHED = "tests.servers.watched_sse_disconnect:app"
 FLOODING = ("--factory", "tests.servers.watched_sse_disconnect:flooding")
 STREAMS = ["/native", "/by-hand", "/sse-starlette"]
-WAIT = 5  # seconds
+WAIT = 15  # seconds
 PAGE = (ROOT / "docs/recipes/sse_disconnect.md").read_text("utf-8")
 
 Serve = Callable[..., AbstractContextManager[Server]]

@@ -335,7 +335,7 @@ def test_redis_restarted_in_mid_stream_loses_and_doubles_nothing(
         reader.read_on(answer, until=2)
         # Without a goodbye, while the shop is at work.
         process.send_signal(signal.SIGKILL)
-        process.wait(5)
+        process.wait(15)
     try:
         server.expect("Redis did not")
         post(server, "/orders/8")
@@ -520,7 +520,7 @@ async def following(*logs: RedisLog) -> AsyncIterator[None]:
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             await test()
 
     asyncio.run(limited())

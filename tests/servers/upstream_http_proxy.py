@@ -4,7 +4,7 @@ r"""A service to be passed on: it says what a test gives it, and keeps a record.
         service.says(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntea")
         ...
         assert service.asked[0].target == "/orders"
-        assert service.asked[0].gone.wait(5)
+        assert service.asked[0].gone.wait(15)
 
 It writes its bytes as they are, right or wrong. Each connection has a thread of its
 own, which reads a request, answers, and reads on until the other side has left.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-WAIT = 5  # seconds, the limit of every wait
+WAIT = 15  # seconds, the limit of every wait
 HOST = "127.0.0.1"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
