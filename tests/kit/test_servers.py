@@ -228,12 +228,9 @@ def test_uvicorn_ends_at_sigterm(warm: bool) -> None:
     assert "Uvicorn running" not in server.output()
 
 
-def test_output_that_does_not_come_is_an_error_with_what_came(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(servers, "WAIT", 0.05)
+def test_output_that_does_not_come_is_an_error_with_what_came(server: Server) -> None:
     with pytest.raises(AssertionError, match=r"did not write 'tea'(.|\n)*Uvicorn runn"):
-        server.expect("tea")
+        server.expect("tea", 0.05)
 
 
 def test_a_free_port_can_be_listened_on() -> None:
