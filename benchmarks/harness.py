@@ -377,21 +377,23 @@ class Running:
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
 
+def launch(version: Version, log: IO[str]) -> subprocess.Popen[str]:
+    """Start the process of a version, which writes to `log`."""
+    pipe = subprocess.PIPE if version.path is None else None
+    return subprocess.Popen(
+        version.command,
+        cwd=ROOT,
+        stdin=pipe or subprocess.DEVNULL,
+        stdout=pipe or log,
+        stderr=log,
+        text=True,
+    )
+
+
 @contextmanager
 def started(version: Version) -> Iterator[Running]:
     """Start a version, and end it with the block, by its process id."""
-    pipe = subprocess.PIPE if version.path is None else None
-    with (
-        tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen(
-            version.command,
-            cwd=ROOT,
-            stdin=pipe or subprocess.DEVNULL,
-            stdout=pipe or log,
-            stderr=log,
-            text=True,
-        ) as process,
-    ):
+    with tempfile.TemporaryFile("w+") as log, launch(version, log) as process:
         try:
             yield Running(version, process, log)
         finally:

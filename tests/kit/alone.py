@@ -54,12 +54,30 @@ for slug in slugs:
         tell(slug, f"ended with {os.waitstatus_to_exitcode(status)}")
 """
 
+_known: dict[str, str | None] = {}  # by the text of a recipe, which imports no other
+
 
 def faults(root: Path, slugs: Iterable[str]) -> dict[str, str]:
     """Say of each recipe of a tree that cannot be imported alone why it cannot.
 
     It may open no socket, start no thread, and need no variable of the environment.
     """
+    texts = {slug: text_of(root, slug) for slug in slugs}
+    new = {slug: text for slug, text in texts.items() if text not in _known}
+    if new:
+        said = _imported(root, new)
+        _known.update({text: said.get(slug) for slug, text in new.items()})
+    found = {slug: _known[text] for slug, text in texts.items()}
+    return {slug: reason for slug, reason in found.items() if reason is not None}
+
+
+def text_of(root: Path, slug: str) -> str:
+    """Read a recipe's file; where there is none, say so."""
+    source = root / f"recipes/{slug}.py"
+    return source.read_text("utf-8") if source.exists() else f"no {source}"
+
+
+def _imported(root: Path, slugs: Iterable[str]) -> dict[str, str]:
     bare = {key: value for key, value in os.environ.items() if key in KEPT}
     asked = json.dumps([IMPORTED, sorted(slugs)])
     done = subprocess.run(

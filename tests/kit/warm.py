@@ -82,7 +82,7 @@ class Warm:
         self._line, theirs = socket.socketpair()
         with theirs:
             fds = [theirs.fileno(), log.fileno()]
-            socket.send_fds(_waiting(), [b"."], fds)
+            socket.send_fds(waiting(), [b"."], fds)
         order = {"module": module, "argv": [module, *arguments], "cwd": str(cwd)}
         self._line.sendall(json.dumps(order | {"env": dict(env)}).encode() + b"\n")
         self._line.settimeout(WAIT)
@@ -123,7 +123,7 @@ class Warm:
 
 
 @cache
-def _waiting() -> socket.socket:
+def waiting() -> socket.socket:
     """Start the process that waits; it ends with this one, however this one ends."""
     ours, theirs = socket.socketpair()
     with theirs:
