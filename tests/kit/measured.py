@@ -10,9 +10,36 @@ all threads, because each has notes of its own.
 """
 
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
 
 import coverage
+
+# The tests that reach every line of the recipes. To measure the others, too, would take
+# a fifth of the time of all tests.
+NEEDED = (
+    "tests/recipes",
+    "tests/pitfalls",
+    "tests/test_scripts.py",
+    "tests/servers/test_sse_broadcast.py",  # with a real Redis
+    "tests/servers/test_sse_resumable.py",
+)
+_measuring = coverage.Coverage.current()  # before it is stopped for the first time
+
+
+def measure(file: Path) -> None:
+    """Measure the tests of a file, or stop until another is needed.
+
+    `file` is relative to the root of the repository.
+    """
+    if _measuring is None:
+        return
+    running = coverage.Coverage.current() is not None
+    needed = file.as_posix().startswith(NEEDED)
+    if needed and not running:
+        _measuring.start()
+    elif running and not needed:
+        _measuring.stop()
 
 
 class First:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit import measured
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Name the folder in which a file is left for each file of tests that was begun."""
@@ -28,6 +30,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     while item:
         # A test is told which one follows it, and so which fixtures it may leave open.
         following = next(ours, None)
+        measured.measure(item.path.relative_to(item.config.rootpath))
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if session.shouldfail:
             raise session.Failed(session.shouldfail)

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import coverage
 import pytest
 
 from cookbook.catalog import ROOT
+from tests.kit import measured
 
 SHOW = """
 import threading, weakref
@@ -24,6 +27,25 @@ thread = threading.Thread(target=show)
 thread.start()
 thread.join()
 """
+
+
+def test_only_the_tests_that_are_needed_are_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = coverage.Coverage(data_file=None)
+    monkeypatch.setattr(measured, "_measuring", mine)
+    current = iter([mine, mine, None, None])  # whether it runs
+    monkeypatch.setattr(coverage.Coverage, "current", lambda: next(current))
+    steps: list[str] = []
+    for name in ("start", "stop"):
+        monkeypatch.setattr(mine, name, partial(steps.append, name))
+    measured.measure(Path("tests/recipes/test_csv_export.py"))
+    measured.measure(Path("tests/browser/test_search.py"))
+    measured.measure(Path("tests/browser/test_search.py"))
+    measured.measure(Path("tests/servers/test_sse_resumable.py"))
+    assert steps == ["stop", "start"]
+    for path in measured.NEEDED:
+        assert (ROOT / path).exists()
 
 
 @pytest.mark.parametrize(

@@ -532,15 +532,16 @@ def test_a_client_that_leaves_ends_its_subscription(
 
 
 @pytest.mark.usefixtures("fast_heartbeat")
-@pytest.mark.parametrize(
-    ("leaves", "cancelled", "end"),
-    [(2, None, "returned"), (None, 2, "raised CancelledError")],
-)
+@pytest.mark.parametrize(("leaves", "cancelled"), [(2, None), (None, 2)])
 def test_so_does_one_that_has_stopped_reading(
-    leaves: int | None, cancelled: int | None, end: str, accounts: list[Account]
+    leaves: int | None, cancelled: int | None, accounts: list[Account]
 ) -> None:
     run = drive(app, EVENTS, stall_at=2, disconnect_at=leaves, cancel_at=cancelled)
-    assert "unsubscribed" in run.before(end)
+    # The last line is how it ended. FastAPI may take a request that is cancelled for
+    # one that its dependency has ended, and raise an error of its own.
+    *before, ended = run.journal
+    assert "unsubscribed" in before
+    assert ended.split()[0] == ("returned" if leaves else "raised")
     assert nobody(accounts)
 
 
