@@ -41,7 +41,8 @@ def test_a_pitfall_shows_its_mistake_to_who_does_what_it_says(
         env = request.getfixturevalue("database")
     app = pitfall.run.removeprefix("uvicorn ")
     with servers.uvicorn(app, env=env, warm=True) as server:
-        for line in pitfall.tries:
+
+        def typed(line: str) -> str:
             command = line.replace("http://127.0.0.1:8000", server.url)
             # The reader's shell reads the line; -q leaves out their own settings.
             done = subprocess.run(
@@ -50,5 +51,13 @@ def test_a_pitfall_shows_its_mistake_to_who_does_what_it_says(
                 capture_output=True,
                 timeout=LIMIT,
             )
-        seen = (done.stdout + done.stderr).decode("utf-8", "replace")
+            return (done.stdout + done.stderr).decode("utf-8", "replace")
+
+        *first, last = pitfall.tries
+        for line in first:
+            typed(line)
+        seen = typed(last)
+        if first and pitfall.see not in seen:
+            # A server may still be busy with the client that has left.
+            seen = typed(last)
         assert pitfall.see in seen, seen
