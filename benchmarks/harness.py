@@ -9,13 +9,14 @@ import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -285,14 +286,21 @@ class Running:
         self.port = 0
 
     def wait_until_it_listens(self) -> None:
-        """Read the port from what the server says; RuntimeError if it says none."""
+        """Read the port from what the server says, and wait until it accepts there.
+
+        Raises:
+            RuntimeError: it did not start in time.
+        """
         if self.version.path is None:
             return  # Its input waits for it.
         deadline = time.monotonic() + START
         while time.monotonic() < deadline and self.process.poll() is None:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)", self.said()):
                 self.port = int(found[1])
-                return
+                # Some say it before they listen.
+                address = ("127.0.0.1", self.port)
+                with suppress(OSError), socket.create_connection(address):
+                    return
             time.sleep(0.05)
         raise RuntimeError(f"{self.version.shown} did not start:\n{self.said()}")
 

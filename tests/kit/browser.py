@@ -24,9 +24,10 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from tests.kit import servers
 from tests.kit.servers import need
 
-WAIT = 15_000  # milliseconds, the limit of every wait in a page
+WAIT = servers.WAIT * 1000  # milliseconds, the limit of every wait in a page
 OPTIONS = [
     "--no-sandbox",  # The tests may run as root in a container.
     "--disable-gpu",

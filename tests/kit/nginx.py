@@ -24,11 +24,7 @@ error_log stderr;
 events {{ }}
 http {{
     access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
+    {folders}
     server {{
         listen 127.0.0.1:{port};
         {server}
@@ -46,7 +42,9 @@ def command(folder: Path, port: int, server: str) -> list[str]:
     if program is None:
         raise LookupError("nginx is not installed")
     config = folder / "nginx.conf"
-    config.write_text(CONFIG.format(port=port, server=server), "utf-8")
+    config.write_text(
+        CONFIG.format(folders=proxy.folders(), port=port, server=server), "utf-8"
+    )
     return [program, "-e", "stderr", "-p", str(folder), "-c", str(config)]
 
 

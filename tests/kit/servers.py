@@ -13,6 +13,7 @@ test that starts a server a `pytest.mark.timeout` of more than `START`.
 """
 
 import os
+import secrets
 import signal
 import socket
 import struct
@@ -63,10 +64,15 @@ def until(
 
 
 def free_port() -> int:
-    """Ask the system for a port that nobody listens on."""
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Choose a port that nobody listens on, and that no connection gets by chance.
+
+    A system takes the ports of outgoing connections from 49152 on (RFC 6335, section
+    6), Linux from 32768. Chromium refuses some ports up to 10080.
+    """
+    while True:
+        port = 11_000 + secrets.randbelow(32_768 - 11_000)
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port
 
 
 class Process(Protocol):
@@ -217,14 +223,15 @@ def _stop(process: Process) -> None:
     process.wait()
 
 
+@contextmanager
 def uvicorn(
     app: str,
     *options: str,
     cwd: Path = ROOT,
     env: Mapping[str, str] | None = None,
     warm: bool = True,
-) -> AbstractContextManager[Server]:
-    """Serve `module:app` with uvicorn on a free port.
+) -> Iterator[Server]:
+    """Serve `module:app` with uvicorn on a free port; enter when each worker serves.
 
     It is forked from a process that has made the imports, which takes a fraction of
     the time, unless an option asks for interpreters of its own.
@@ -233,7 +240,13 @@ def uvicorn(
     warm = warm and not {"--workers", "--reload"} & set(options)
     # Unbuffered, so that what the app prints is in the output at once.
     argv = [sys.executable, "-u", "-m", "uvicorn", app, "--port", str(port), *options]
-    return serve(argv, port, cwd=cwd, env=env, warm=warm)
+    with serve(argv, port, cwd=cwd, env=env, warm=warm) as server:
+        if "--workers" in options and "--reload" not in options:
+            # It listens before they all serve. With --reload there is only one.
+            workers = int(options[options.index("--workers") + 1])
+            begun = "Application startup complete"
+            until(lambda: server.output().count(begun) >= workers, "workers", START)
+        yield server
 
 
 def hypercorn(
@@ -288,14 +301,31 @@ class Answer:
 
     def abort(self) -> None:
         """Reset the connection (RST), as a client that crashes does."""
-        linger = struct.pack("ii", 1, 0)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.close()
+        reset(self.connection)
+        self.stream.close()
 
     def close(self) -> None:
         """Close the connection (FIN), whatever is still to come."""
         self.stream.close()
         self.connection.close()
+
+
+def ask(port: int, path: str, fields: bytes = b"") -> socket.socket:
+    """Send a request whose header may hold any bytes, and wait for nothing.
+
+    The server closes the connection after its answer.
+    """
+    connection = socket.create_connection((HOST, port), WAIT)
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
+    connection.sendall(head + fields + b"\r\n")
+    return connection
+
+
+def reset(connection: socket.socket) -> None:
+    """Leave as a client that crashes does: with a linger of zero, close says RST."""
+    linger = struct.pack("ii", 1, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    connection.close()
 
 
 @contextmanager

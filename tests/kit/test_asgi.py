@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.kit import asgi
 from tests.kit.asgi import Frozen, drive, note
+from tests.kit.servers import WAIT
 
 
 async def rows(count: int = 5) -> AsyncIterator[str]:
@@ -156,7 +157,7 @@ def test_a_client_can_leave_before_the_head() -> None:
         note((await receive())["type"])
         await PlainTextResponse("too late")(scope, receive, send)
 
-    run = drive(app, "/", leave_after=lambda: asked.wait(15))
+    run = drive(app, "/", leave_after=lambda: asked.wait(WAIT))
     assert run.journal == [
         "http.request",
         "disconnect",
@@ -175,7 +176,7 @@ def test_a_client_that_was_to_leave_after_the_answer_fails_the_test() -> None:
         asyncio.get_running_loop().call_soon(over.set)
 
     with pytest.raises(ExceptionGroup) as error:
-        drive(app, "/", leave_after=lambda: over.wait(15))
+        drive(app, "/", leave_after=lambda: over.wait(WAIT))
     assert "never came to leave" in str(error.value.exceptions[0])
 
 

@@ -26,16 +26,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).parents[2]
-WAIT = 30  # seconds until a program must have been forked; the imports come first
+WAIT = 60  # seconds until a program must have been forked; the imports come first
 # Only what changes nothing elsewhere when it is imported. sse-starlette is not here: it
 # replaces `uvicorn.Server.handle_exit`, also for applications that do not use it.
-IMPORTED = [
+IMPORTED = (
     "dbos",
     "fastapi.sse",
     "fastapi.middleware.cors",
@@ -45,7 +46,7 @@ IMPORTED = [
     "uvicorn.loops.uvloop",
     "uvicorn.main",
     "uvicorn.protocols.http.httptools_impl",
-]
+)
 
 
 def is_possible(env: Mapping[str, str] | None = None) -> bool:
@@ -55,6 +56,9 @@ def is_possible(env: Mapping[str, str] | None = None) -> bool:
     """
     python = any(name.startswith("PYTHON") for name in env or ())
     return sys.platform == "linux" and not python
+
+
+_one_at_a_time = threading.Lock()  # or two threads start a process that waits each
 
 
 # The side of the tests ---------------------------------------------------------------
@@ -71,8 +75,12 @@ class Warm:
         cwd: Path,
         env: Mapping[str, str],
         log: IO[bytes],
+        imports: tuple[str, ...] = IMPORTED,
     ) -> None:
         """Run `python -u -m module`; `env` is its whole environment, `log` its output.
+
+        It is forked from a process that has made these `imports`: one for all programs
+        that name the same.
 
         Raises:
             EOFError: it could not be forked.
@@ -82,7 +90,9 @@ class Warm:
         self._line, theirs = socket.socketpair()
         with theirs:
             fds = [theirs.fileno(), log.fileno()]
-            socket.send_fds(waiting(), [b"."], fds)
+            with _one_at_a_time:
+                there = waiting(imports)
+            socket.send_fds(there, [b"."], fds)
         order = {"module": module, "argv": [module, *arguments], "cwd": str(cwd)}
         self._line.sendall(json.dumps(order | {"env": dict(env)}).encode() + b"\n")
         self._line.settimeout(WAIT)
@@ -123,12 +133,13 @@ class Warm:
 
 
 @cache
-def waiting() -> socket.socket:
+def waiting(imports: tuple[str, ...]) -> socket.socket:
     """Start the process that waits; it ends with this one, however this one ends."""
     ours, theirs = socket.socketpair()
     with theirs:
+        fd = str(theirs.fileno())
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "tests.kit.warm", str(theirs.fileno())],
+            [sys.executable, "-u", "-m", "tests.kit.warm", fd, *imports],
             cwd=ROOT,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -144,7 +155,7 @@ def waiting() -> socket.socket:
 
 def main() -> int:
     """Fork for each order that comes in; in the forks, be what was ordered."""
-    for name in IMPORTED:
+    for name in sys.argv[2:]:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # What is shared stays shared: no collection writes to it.
