@@ -187,6 +187,7 @@ async def relay(channel: Channel, feed: Feed) -> None:
     async for order in channel.orders():
         feed.add(frame("order", order))
         await asyncio.sleep(0)  # The listeners take it before the next one comes.
+        await asyncio.sleep(0)  # They wait: one whose client has left is cancelled.
 
 
 async def keep_alive(feed: Feed) -> None:

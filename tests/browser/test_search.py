@@ -24,7 +24,7 @@ PLACES = {
     "chat": r"recipes/llm_chat/",
     "csv": r"recipes/csv_export/",
     "export a table": r"recipes/csv_export/",
-    "plain text": r"recipes/(plain|llm)_text/",
+    "plain text": r"recipes/(plain|llm)_text/|learn/wire_formats/#plain-text",
     "server-sent events": r"recipes/sse_basic/",
 }
 MARKS = re.compile(r"[^\w\s-]")  # what many leave out when they type

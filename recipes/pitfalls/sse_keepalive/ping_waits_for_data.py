@@ -14,7 +14,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from recipes.sse_keepalive import OwnOrders
 
-PING = 0.5  # seconds of silence before a ping
+PING = 1.0  # seconds of silence before a ping
 app = FastAPI()
 
 

@@ -30,6 +30,6 @@ def test_nobody_notices_as_long_as_clients_stay() -> None:
 
 
 def test_right_the_recipe_saves_from_a_dependency_and_behind_a_shield() -> None:
-    drive(llm_collect.app, ASK, disconnect_at=3)
+    drive(llm_collect.app, ASK, disconnect_at=4)  # the start, and all three tokens
     (answer,) = kept()
     assert (answer["text"], answer["status"]) == ("Tea is hot", "cancelled")

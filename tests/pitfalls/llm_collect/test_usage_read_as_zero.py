@@ -30,7 +30,7 @@ def test_nobody_notices_as_long_as_clients_stay() -> None:
 
 
 def test_right_the_recipe_estimates_and_says_so() -> None:
-    drive(llm_collect.app, ASK, disconnect_at=3)
+    drive(llm_collect.app, ASK, disconnect_at=4)  # the start, and all three tokens
     (answer,) = kept()
     assert answer["usage"] == {
         "prompt_tokens": 1,

@@ -50,3 +50,9 @@ def test_only_the_next_change_shows_that_one_is_missing(
     assert (lost["version"], lost["orders"][0]["state"]) == (0, "placed")
     assert (found["type"], found["version"]) == ("init", 2)
     assert found["orders"][0]["state"] == "paid"
+
+
+def test_subscribed_first_it_is_told_of_the_change_next() -> None:
+    snapshot, change = events("/without-a-hole", 2)
+    assert (snapshot["type"], snapshot["version"]) == ("init", 0)
+    assert (change["type"], change["version"]) == ("order_changed", 1)
