@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,13 +173,18 @@ async def execute(notebook: "NotebookNode", folder: Path, attempt: bool) -> None
             await client.async_execute_cell(cell, n)
 
 
-def keep() -> None:
-    """Run every notebook and keep it with its outputs, but for those of solutions."""
+def keep(chapters: Sequence[str] = ()) -> None:
+    """Run the chapters, all if none is named, and keep them with their outputs.
+
+    A solution keeps no output.
+    """
     import nbformat
     from nbclient.exceptions import CellExecutionError
 
     write: Callable[..., None] = nbformat.write
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        if chapters and path.stem not in chapters:
+            continue
         started = time.perf_counter()
         try:
             notebook = run(path)
@@ -213,6 +218,18 @@ def copy_missing(source: Path, target: Path) -> list[str]:
     return copied
 
 
+def trust(paths: Iterable[Path]) -> None:
+    """Let JupyterLab show the pictures in these notebooks.
+
+    Of a notebook from elsewhere it shows no picture before its reader has run the cell.
+    What is signed here it shows, until somebody changes the file by another program.
+    """
+    # It has no types.
+    notary = importlib.import_module("nbformat.sign").NotebookNotary()
+    for path in paths:
+        notary.sign(read(path))
+
+
 def lab(folder: Path, *, browser: bool) -> None:
     """Serve a folder with JupyterLab in this process, until Ctrl+C.
 
@@ -239,6 +256,7 @@ def lab(folder: Path, *, browser: bool) -> None:
 def open_copies(*, browser: bool) -> None:
     """Open the reader's own copies in JupyterLab, until Ctrl+C."""
     copied = copy_missing(NOTEBOOKS, MINE)
+    trust(MINE / name for name in copied)
     new = f" New: {', '.join(copied)}." if copied else ""
     lines = [
         f"Opening {MINE.name}/, which holds your own copies of the notebooks.{new}",
@@ -258,10 +276,11 @@ def main() -> None:
     mine.add_argument(
         "--no-browser", action="store_true", help="only print its address"
     )
-    commands.add_parser("keep", help="run every notebook and keep its outputs")
+    keeping = commands.add_parser("keep", help="run chapters and keep their outputs")
+    keeping.add_argument("chapters", nargs="*", metavar="chapter", help="default: all")
     asked = parser.parse_args()
     if asked.command == "keep":
-        keep()
+        keep(asked.chapters)
     else:
         open_copies(browser=not asked.no_browser)
 

@@ -1,20 +1,24 @@
-"""Every notebook runs, is kept with its outputs, and ends with exercises that check.
+"""Every notebook runs, is kept with its outputs, and has exercises that check.
 
 Each rule is a function from a notebook to complaints, one line each; a test feeds it
 a notebook that breaks the rule and sees the complaint.
 """
 
 import ast
+import importlib
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
-from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import nbformat
@@ -24,6 +28,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from websockets.sync.client import connect
 
+from cookbook import course
 from cookbook import notebook as kitchen
 from cookbook.catalog import ROOT, recipes
 from cookbook.notebook import (
@@ -34,26 +39,53 @@ from cookbook.notebook import (
     read,
     run,
     tags,
+    trust,
 )
-from tests.kit.servers import need, until
+from tests.kit.kernels import warm_kernels
+from tests.kit.servers import WAIT, need, until
 
 pytestmark = pytest.mark.timeout(180)
 
+ABREAST = 3  # notebooks that run at the same time
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 LAB = 60  # seconds, the limit of a wait for JupyterLab; it imports a lot
 LAB_URL = re.compile(r"(http://127\.0\.0\.1:\d+)/lab\?token=(\w+)")
 LARGEST = 150_000  # bytes
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|Users)\b|\b[A-Z]:\\")
 NOT_KEPT = {"exercise", "solution"}  # tags of cells whose outputs are not kept
+EXERCISES = range(2, 5)  # how many a chapter has
 CHECKS = "\n# Checks\n"  # what stands between a function and its checks
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=[p.stem for p in PATHS])
 
 
-@cache
-def attempted(path: Path) -> NotebookNode:
-    """Run a notebook once for all tests, its exercises unsolved and last."""
-    return run(path, attempt=True)
+Run = Callable[[Path], NotebookNode]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_a_key() -> Iterator[None]:
+    """Start all kernels warm, and without the keys that a developer may have."""
+    with pytest.MonkeyPatch.context() as patch, warm_kernels():
+        for name in filter(lambda name: name.endswith("_API_KEY"), {*os.environ}):
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="module")
+def attempted(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """Run a notebook once for all tests, its exercises unsolved and last.
+
+    A notebook waits for streams most of the time, so several run side by side.
+    """
+    ours = [item for item in request.session.items if item.path == request.path]
+    calls = [getattr(item, "callspec", None) for item in ours]
+    paths = dict.fromkeys(c.params["path"] for c in calls if c and "path" in c.params)
+    with ThreadPoolExecutor(ABREAST) as pool:
+        runs: dict[Path, Future[NotebookNode]] = {
+            path: pool.submit(run, path, attempt=True) for path in paths
+        }
+        yield lambda path: runs[path].result()
+        pool.shutdown(cancel_futures=True)
 
 
 def code(notebook: NotebookNode) -> list[NotebookNode]:
@@ -139,7 +171,8 @@ def bad_exercises(fresh: NotebookNode) -> list[str]:
     """Say which exercise does not teach; `fresh` is of a run that attempted them."""
     cells = fresh.cells
     marked = [n for n, cell in enumerate(cells) if "exercise" in tags(cell)]
-    found = [] if len(marked) >= 3 else [f"has {len(marked)} exercises, not three"]
+    few = len(marked) in EXERCISES
+    found = [] if few else [f"has {len(marked)} exercises, not two to four"]
     found += [
         f"cell {cell.id} is a solution without an exercise right above"
         for n, cell in enumerate(cells)
@@ -160,6 +193,32 @@ def bad_exercises(fresh: NotebookNode) -> list[str]:
         if not checks[0] or checks[0] != checks[1]:
             found.append(f"exercise {task.id} and its solution check different things")
     return found
+
+
+def bad_headings(kept: NotebookNode) -> list[str]:
+    """Say where a title is missing or not alone, or a level is left out."""
+    text = "\n".join(c.source for c in kept.cells if c.cell_type == "markdown")
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.M)]
+    found = [] if levels[:1] == [1] else ["does not begin with a title"]
+    if levels.count(1) > 1:
+        found.append("has a second title")
+    return found + [
+        f"has a heading of level {after} below one of level {before}"
+        for before, after in pairwise(levels)
+        if after > before + 1
+    ]
+
+
+def pictures(kept: NotebookNode) -> list[str]:
+    """Give every picture that is kept, as SVG."""
+    return [
+        svg
+        for cell in code(kept)
+        for output in cell.outputs
+        for svg in re.findall(
+            "<svg .*?</svg>", output.get("data", {}).get("text/html", ""), re.S
+        )
+    ]
 
 
 def imported(notebook: NotebookNode) -> set[str]:
@@ -201,12 +260,13 @@ def accept(path: Path, complaints: list[str]) -> None:
         pytest.fail("\n".join(f"{path.name} {it}" for it in complaints), pytrace=False)
 
 
-def test_there_are_notebooks() -> None:
-    assert PATHS
+def test_the_course_has_nine_chapters() -> None:
+    assert [path.stem for path in PATHS] == sorted(course.CHAPTERS)
+    assert len(PATHS) == 9
 
 
 @every_notebook
-def test_it_runs_from_a_fresh_kernel(path: Path) -> None:
+def test_it_runs_from_a_fresh_kernel(path: Path, attempted: Run) -> None:
     try:
         attempted(path)
     except CellExecutionError as error:
@@ -214,7 +274,9 @@ def test_it_runs_from_a_fresh_kernel(path: Path) -> None:
 
 
 @every_notebook
-def test_it_is_kept_with_its_outputs_and_without_errors(path: Path) -> None:
+def test_it_is_kept_with_its_outputs_and_without_errors(
+    path: Path, attempted: Run
+) -> None:
     kept = read(path)
     complaints = missing_outputs(kept, attempted(path))
     accept(path, errors(kept) + told_solutions(kept) + complaints)
@@ -232,13 +294,48 @@ def test_it_is_small(path: Path) -> None:
 
 
 @every_notebook
-def test_its_exercises_fail_until_done_and_its_solutions_pass(path: Path) -> None:
+def test_its_exercises_fail_until_done_and_its_solutions_pass(
+    path: Path, attempted: Run
+) -> None:
     accept(path, bad_exercises(attempted(path)))
 
 
 @every_notebook
 def test_it_imports_recipes_that_exist(path: Path) -> None:
     accept(path, unknown_recipes(read(path)))
+
+
+@every_notebook
+def test_it_says_what_one_can_do_afterwards_in_30_to_60_minutes(path: Path) -> None:
+    chapter = course.read(ROOT, path.stem)
+    assert 30 <= chapter.minutes <= 60
+    assert "?" in course.text(chapter.cells[0]["source"]), "the question comes first"
+
+
+@every_notebook
+def test_its_headings_are_in_order(path: Path) -> None:
+    accept(path, bad_headings(read(path)))
+
+
+@every_notebook
+def test_it_has_a_picture_that_can_be_heard(path: Path) -> None:
+    found = pictures(read(path))
+    assert found
+    assert all('role="img"' in svg and 'aria-label="' in svg for svg in found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("arrivals", "Arrivals over"),
+        ("memory over rows", "kB over rows"),
+        ("time to first token", "until the last token"),
+        ("lag", "How late each event was"),
+    ],
+)
+def test_the_course_shows(kind: str, words: str) -> None:
+    found = [svg for path in PATHS for svg in pictures(read(path))]
+    assert any(words in svg.partition(">")[0] for svg in found), kind
 
 
 def test_every_recipe_is_in_a_notebook() -> None:
@@ -379,6 +476,19 @@ def test_a_solution_that_lies_open_is_refused() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("## Tea\n### Pot", "does not begin with a title"),
+        ("# Tea\n## Pot\n# Honey", "has a second title"),
+        ("# Tea\n### Pot", "has a heading of level 3 below one of level 1"),
+    ],
+)
+def test_headings_out_of_order_are_refused(text: str, complaint: str) -> None:
+    cells = [node({"cell_type": "markdown", "source": text})]
+    assert bad_headings(book(*cells)) == [complaint]
+
+
 def test_a_solution_with_other_checks_is_refused() -> None:
     def drop(cells: list[NotebookNode]) -> None:
         cells[1].source = "a = 1"
@@ -386,11 +496,12 @@ def test_a_solution_with_other_checks_is_refused() -> None:
     assert spoil(drop) == ["exercise exercise and its solution check different things"]
 
 
-def test_two_exercises_are_too_few() -> None:
-    def drop(cells: list[NotebookNode]) -> None:
-        del cells[:2]
+@pytest.mark.parametrize("count", [1, 5])
+def test_one_exercise_is_too_few_and_five_are_too_many(count: int) -> None:
+    def change(cells: list[NotebookNode]) -> None:
+        cells[:] = deepcopy(cells[:2]) * count
 
-    assert spoil(drop) == ["has 2 exercises, not three"]
+    assert spoil(change) == [f"has {count} exercises, not two to four"]
 
 
 def test_a_recipe_that_does_not_exist_is_refused() -> None:
@@ -457,6 +568,23 @@ def test_copies_are_made_once_and_what_a_reader_has_is_never_touched(
     assert copy_missing(source, mine) == []
     texts = {path.name: path.read_text("utf-8") for path in mine.iterdir()}
     assert texts == {"a.ipynb": "my work", "b.ipynb": "{}", "own.ipynb": "my own"}
+
+
+def test_the_pictures_of_a_copy_are_shown_until_another_program_changes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "signatures"))
+    kept, changed = (NOTEBOOKS / f"{name}.ipynb" for name in ("tokens", "fan_out"))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for path in (kept, changed):
+        (mine / path.name).write_bytes(path.read_bytes())
+    trust(mine.iterdir())
+    notebook = read(mine / changed.name)
+    notebook.cells[0].source += "\nMore."
+    notary: Any = importlib.import_module("nbformat.sign").NotebookNotary()
+    assert notary.check_signature(read(mine / kept.name))
+    assert not notary.check_signature(notebook)
 
 
 def git(tree: Path, *arguments: str) -> str:
@@ -535,6 +663,11 @@ def test_open_serves_copies_in_jupyterlab_and_touches_no_tracked_file(
             assert said.startswith("Opening my-notebooks/, which holds your own copies")
             # It says its address a moment before it listens there.
             until(lambda: is_there(f"{url}/lab"), "JupyterLab", LAB)
+            # Where the course's pages lead, if this is the first JupyterLab here.
+            chapter = course.LAB.replace("http://127.0.0.1:8888", url)
+            query = {"token": token}
+            found_there = httpx2.get(f"{chapter}/first_stream.ipynb", params=query)
+            assert found_there.status_code == 200
             listed = httpx2.get(f"{url}/api/contents?token={token}", timeout=LAB).json()
             names = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
             assert {item["name"] for item in listed["content"]} == names
@@ -547,15 +680,9 @@ def test_open_serves_copies_in_jupyterlab_and_touches_no_tracked_file(
             assert process.wait(LAB) == 0
         finally:
             process.kill()
-    gone, alive = psutil.wait_procs(kernels, timeout=15)
+    gone, alive = psutil.wait_procs(kernels, timeout=WAIT)
     assert (len(gone) > 0, alive) == (True, [])
     assert git(tree, "status", "--porcelain") == ""
-
-
-def test_the_page_lists_every_notebook() -> None:
-    page = (ROOT / "docs/notebooks.md").read_text("utf-8")
-    listed = re.findall(r"^\| \*\*(\w+)\*\* \|", page, re.M)
-    assert sorted(listed) == [path.stem for path in PATHS]
 
 
 def test_without_a_command_it_says_what_there_is(
