@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     for option in SHOWN:
         parser.add_argument(option, action="store_true")
     parser.add_argument("-o", "--output")
+    parser.add_argument("-w", "--write-out")
     parser.add_argument("-X", "--request")
     parser.add_argument("-H", "--header", action="append", default=[])
     parser.add_argument("--json")

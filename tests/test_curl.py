@@ -85,7 +85,7 @@ def test_a_line_is_read_as_curl_reads_it(
         cwd=folder,
         check=True,
         capture_output=True,
-        timeout=5,
+        timeout=20,
     )
     method, path, fields, body = seen.pop()
     read = request(line, folder)

@@ -30,6 +30,12 @@ export class SSEDecoder {
   #block = /** @type {string[]} */ ([]); // the lines since the last blank one
   #length = 0; // characters of that block
 
+  /** @param {string} lastEventId what a connection before this one had as its last id */
+  constructor(lastEventId = "") {
+    this.lastEventId = lastEventId;
+    this.#id = lastEventId;
+  }
+
   /**
    * Takes the next bytes and gives the events that they complete.
    * @param {Uint8Array} bytes

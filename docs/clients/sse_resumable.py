@@ -24,11 +24,11 @@ class Feed:
     def read(self) -> bool:
         """Read over one connection. True at the end of the feed, False if it broke."""
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
-        with self.client.stream("GET", URL, headers=headers) as response:
-            if response.status_code == 204:
+        with self.client.sse(URL, headers=headers) as events:
+            if events.response.status_code == 204:
                 return True
-            response.raise_for_status()
-            for event in httpx2.EventSource(response):
+            events.response.raise_for_status()
+            for event in events:
                 if event.retry is not None:
                     self.wait = event.retry / 1000
                 if event.event == "reset":
