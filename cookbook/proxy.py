@@ -30,6 +30,15 @@ CONFIG = {"nginx": "-c", "caddy": "--config"}  # the option before a file's name
 HOW = "pip install -e '.[servers]', or apt-get install {}"
 
 
+def folders(folder: Path = Path()) -> str:
+    """Tell nginx to keep what it sets aside below `folder`: five directives.
+
+    A path that is not absolute is below the folder that `nginx -p` names.
+    """
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return " ".join(f"{kind}_temp_path {folder / kind};" for kind in kinds)
+
+
 @dataclass(frozen=True)
 class Trial:
     """Where a proxy of a trial listens, and what it stands in front of."""
@@ -66,15 +75,13 @@ class Trial:
         import pwd
 
         group = grp.getgrgid(os.getgid()).gr_name
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        paths = "".join(f"\n    {x}_temp_path {self.folder}/{x};" for x in kinds)
         return both | {
             "/etc/nginx/tls": str(self.folder),
             "/var/log/nginx/error.log": "stderr",
             "/var/log/nginx/access.log": f"{self.folder}/access.log",
             "/run/nginx.pid": f"{self.folder}/nginx.pid",
             "user www-data;": f"user {pwd.getpwuid(os.getuid()).pw_name} {group};",
-            "http {": f"http {{{paths}",
+            "http {": f"http {{ {folders(self.folder)}",
             "listen 80;": f"listen {HOST}:{self.http};",
             "listen 443 ssl;": f"listen {HOST}:{self.https} ssl;",
         }

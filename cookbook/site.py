@@ -24,6 +24,7 @@ from anyio import BrokenResourceError
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import (
@@ -36,14 +37,18 @@ from starlette.routing import Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cookbook.catalog import ROOT, Recipe, recipes
+from cookbook import catalog
+from cookbook.api_docs import OwnDocs
+from cookbook.catalog import ROOT, Pitfall, Recipe, recipes
 from cookbook.curl import Request as Asked
 from cookbook.llm import provider
+from cookbook.museum import Museum
 
 BUILT = ROOT / "site"
 Lifespan = AbstractAsyncContextManager[Mapping[str, Any] | None]
 log = logging.getLogger(__name__)
 HOSTS = ["127.0.0.1", "localhost"]
+BODY = 2000  # bytes of a pitfall's request, at most; every panel is told of them
 STAMP = ".made-from"  # in the built site: what it was made from
 SOURCES = ("mkdocs.yml", "docs", "recipes", "tests", "notebooks")  # what pages include
 
@@ -61,7 +66,12 @@ def fingerprint() -> str:
 
 
 def is_stale() -> bool:
-    """Tell whether the site was built from other files than there are now."""
+    """Tell whether the site was built from other files than there are now.
+
+    The site that a wheel carries is never stale: there is nothing to build it from.
+    """
+    if BUILT.is_dir() and not can_be_built():
+        return False
     stamp = BUILT / STAMP
     return not stamp.exists() or stamp.read_text("utf-8") != fingerprint()
 
@@ -74,6 +84,11 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def can_be_built() -> bool:
+    """Tell whether this is a clone of the repository, and no wheel without a site."""
+    return not catalog.CARRIED
 
 
 def build() -> None:
@@ -127,6 +142,7 @@ class Mounted:
             self.app = recipe.load()
         except (Exception, SystemExit) as error:
             self.problem = f"It cannot be imported: {in_words(error)}"
+        self.served = OwnDocs(self.app)
 
     async def __aenter__(self) -> "Mounted":
         """Start the recipe's lifespan."""
@@ -161,7 +177,7 @@ class Mounted:
         for key in ("router", "app_root_path"):
             own.pop(key, None)
         try:
-            await self.app(own, receive, send)
+            await self.served(own, receive, send)
         except* BrokenResourceError:
             pass  # FastAPI's, when a client leaves that had stopped reading its events.
 
@@ -191,6 +207,12 @@ class Mounted:
                 )
             ],
         }
+
+
+def shown(pitfall: Pitfall) -> list[dict[str, Any]]:
+    """Describe to the panel what a pitfall can be asked in one request."""
+    tried = [pair for pair in pitfall.requests if len(pair[1].body) < BODY]
+    return [described(line, asked) for line, asked in tried]
 
 
 def described(line: str, asked: Asked) -> dict[str, Any]:
@@ -241,6 +263,7 @@ def create_app(site: Path = BUILT, buffering: str | None = None) -> Starlette:
     log, its panel and its address say why.
     """
     mounted = {recipe.slug: Mounted(recipe) for recipe in recipes()}
+    museum = Museum()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -249,6 +272,7 @@ def create_app(site: Path = BUILT, buffering: str | None = None) -> Starlette:
                 await stack.enter_async_context(recipe)
                 if recipe.problem:
                     log.error("%s is not served. %s", slug, recipe.problem)
+            await stack.enter_async_context(museum.open())
             yield
 
     def with_slash(request: Request) -> Response:
@@ -260,14 +284,17 @@ def create_app(site: Path = BUILT, buffering: str | None = None) -> Starlette:
         public = ("kind", "description", "model")
         answers = {name: getattr(who, name) for name in public} if who else None
         known = {slug: recipe.about() for slug, recipe in mounted.items()}
-        said = {"recipes": known, "provider": answers}
+        wrong = {name: shown(pitfall) for name, pitfall in museum.known.items()}
+        said = {"recipes": known, "provider": answers, "pitfalls": wrong}
         return JSONResponse(said | ({"buffering": buffering} if buffering else {}))
 
     routes = [
-        Route("/live/index.json", index),
+        Route("/live/index.json", index, middleware=[Middleware(GZipMiddleware)]),
         *(Route(f"/live/{slug}", with_slash) for slug in mounted),
         *(Mount(f"/live/{slug}", app) for slug, app in mounted.items()),
-        Mount("/", Pages(site, mounted.values())),
+        *museum.routes(),
+        # The pages alone: a stream that is compressed arrives late.
+        Mount("/", GZipMiddleware(Pages(site, mounted.values()), compresslevel=6)),
     ]
     # A page elsewhere whose name is made to mean this machine gets nothing from it.
     only_here = Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)

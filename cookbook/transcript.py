@@ -5,7 +5,8 @@ chunk with the time since the request and its size, then counts. Lines of a chun
 indented by two spaces; control characters and backslashes are escaped as in Python; a
 lone backslash at the end says that the chunk ends with no line feed. Long chunks are
 shortened, and then a digest of the whole body follows the counts. An endless stream, as
-`--max-time` marks it, is recorded for its first chunks, and ends with `stopped`.
+`--max-time` marks it, is recorded for its first chunks, and ends with `stopped`. An
+answer that breaks off is an error here; cookbook/pairs.py records those as `cut`.
 `python -m cookbook.transcript` records all anew, with slugs only those.
 """
 
@@ -49,6 +50,7 @@ KEPT = re.compile(r'(?<="id":")[0-9a-f]{24}(?=")')  # of an answer that is store
 SIGNED = re.compile(r"(?<==ada\.)[0-9a-f]{64}")  # with a key of the process
 ASKED = re.compile(r'(?<="asked_at":")[^"]+')
 TOKEN = re.compile(r"eyJ[\w-]{40,}\.[\w-]+\.[\w-]+")  # JSON, signed at a time
+VARYING = (FEED, WAITS, REFERENCE, KEPT, SIGNED, ASKED, TOKEN)  # in what is sent
 
 
 def file_of(recipe: Recipe) -> Path:
@@ -58,7 +60,7 @@ def file_of(recipe: Recipe) -> Path:
 
 def without_times(transcript: str) -> str:
     """Give all of a transcript that has to be the same in every recording."""
-    for varying in (TIME, FEED, WAITS, REFERENCE, KEPT, SIGNED, ASKED, TOKEN):
+    for varying in (TIME, *VARYING):
         transcript = varying.sub("-", transcript)
     sections = transcript.split("--8<-- [start:")
     for number, text in enumerate(sections):
@@ -111,7 +113,7 @@ def exchange(
     """Send one request and write down the answer, a line at a time.
 
     `jar` is given the cookies that the answer sets; a request that names a jar has its
-    cookies sent.
+    cookies sent. Raises EOFError if the answer breaks off.
     """
     url = urlsplit(address)
     jar = {} if jar is None else jar
@@ -172,7 +174,11 @@ def read_head(stream: BinaryIO) -> Message:
 def read_chunks(stream: BinaryIO, head: Message) -> Iterator[bytes]:
     """Read a body chunk by chunk (RFC 9112, 7.1), or whole if it has a length."""
     if "content-length" in head:
-        yield stream.read(int(head["content-length"]))
+        size = int(head["content-length"])
+        body = stream.read(size)
+        yield body
+        if len(body) < size:
+            raise EOFError("the answer broke off")
     elif head.get("transfer-encoding") == "chunked":
         while size := int(read_line(stream), 16):
             yield stream.read(size)

@@ -214,7 +214,7 @@ def _read(
 
 def picture(stream: Stream) -> str:
     """Draw a stream as SVG: time across, a bar for each arrival, its size upwards."""
-    span, ticks = _axis(stream.seconds)
+    span, ticks = axis(stream.seconds)
     largest = max((arrival.size for arrival in stream.arrivals), default=0)
     # By pixel, so that a million arrivals make no larger picture than a hundred.
     columns = dict[int, int]()  # px from the left: bytes
@@ -250,7 +250,7 @@ def picture(stream: Stream) -> str:
     )
 
 
-def _axis(seconds: float) -> tuple[float, list[float]]:
+def axis(seconds: float) -> tuple[float, list[float]]:
     """Give the length of a time axis in seconds, and four to ten round ticks on it."""
     rough = max(seconds, 0.001) / 8
     size = 10.0 ** (ceil(log10(rough)) - 1)

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from cookbook.background import serving
 from cookbook.notebook import Server
 from cookbook.watch import WIDTH, Arrival, Stream, picture, watch
-from tests.kit.servers import free_port
+from tests.kit.servers import WAIT, free_port
 
 HOSTILE = "</code><script>alert('tea')</script>&amp;\x1b[31m\u202e"
 
@@ -48,7 +48,7 @@ def test_each_chunk_is_seen_before_the_next_is_made() -> None:
         for chunk in sent:
             yield chunk
             # Goes on only when the client has the chunk; a buffered one never comes.
-            assert arrived.acquire(timeout=15)
+            assert arrived.acquire(timeout=WAIT)
 
     with serving(answering(StreamingResponse(producer()))) as url:
         stream = watch(url, seen=lambda _: arrived.release())

