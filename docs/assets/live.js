@@ -4,13 +4,16 @@
  * `<live-panel recipe="plain_text" path="/async/1"></live-panel>` runs a recipe on the
  * page: it shows the answer while it arrives, and a timeline of its reads. Served by
  * the project's own server, the panel asks the recipe itself; on a static site it
- * replays the recorded transcript.
+ * replays the recorded transcript. With the attribute `autostart` it begins by itself,
+ * unless the reader has asked for less motion. With `wrong="<slug>/<mistake>"` instead
+ * of `recipe`, it runs a pitfall beside the right version: see pair.js.
  */
 
 import { get } from "./curl.js";
 import { KEPT, append, count, toEnd, write } from "./dom.js";
 import { Figure, keyOf, similar } from "./figure.js";
 import { RequestForm } from "./form.js";
+import { Pair } from "./pair.js";
 import { ask, held, here, liveIndex, recordings, replay } from "./source.js";
 import { LONGEST, SSEDecoder } from "./sse.js";
 import { bytes, shortTime } from "./timeline.js";
@@ -82,6 +85,7 @@ template.innerHTML = `
   </div>`;
 
 class LivePanel extends HTMLElement {
+  #pair = /** @type {Pair | null} */ (null); // what stands here instead, if it does
   #mode = /** @type {keyof typeof NOTES} */ ("none");
   #form = /** @type {RequestForm | null} */ (null);
   #recorded = /** @type {Exchange[]} */ ([]);
@@ -102,11 +106,14 @@ class LivePanel extends HTMLElement {
 
   connectedCallback() {
     // Moving the element connects it again.
-    if (!this.dataset.state) this.#build();
+    if (this.dataset.state) return;
+    if (this.hasAttribute("wrong")) this.#pair = new Pair(this);
+    else this.#build();
   }
 
   /** Leaving the page, also by the theme's instant navigation, ends the stream. */
   disconnectedCallback() {
+    this.#pair?.stop();
     this.#stop();
   }
 
@@ -194,6 +201,7 @@ class LivePanel extends HTMLElement {
     this.#form?.offer(choices, chosen, this.#mode === "live");
     this.#say("idle", "");
     this.dataset.mode = this.#mode;
+    if (this.hasAttribute("autostart") && !calm.matches) this.#start();
   }
 
   async #start() {

@@ -14,7 +14,7 @@ import { parseTranscript } from "./transcript.js";
  */
 /**
  * What arrives: `data` is for the SSE decoder, `text` for people.
- * @typedef {{at: number, size: number, data: Uint8Array, text: string}} Chunk
+ * @typedef {{at: number, size: number, data: Uint8Array<ArrayBuffer>, text: string}} Chunk
  */
 /**
  * An answer to a request. `partial` says that lines were left out of the recording,
@@ -31,8 +31,9 @@ const PATIENCE = 3000; // ms in which the server has to say that it is there
 /**
  * Asks which recipes the server runs, and who answers those that need a language model.
  * @returns {Promise<{recipes: Record<string, LiveRecipe>, model: string,
- *   buffering: string | null} | null>} no recipes on a static site; null if nothing
- *   answers. `buffering` is the address of a proxy that holds streams back.
+ *   buffering: string | null, pitfalls: Record<string, Wanted[]>} | null>} no recipes on a
+ *   static site; null if nothing answers. `buffering` is the address of a proxy that holds
+ *   streams back; `pitfalls` says what those that can be run here are asked.
  */
 export async function liveIndex() {
   try {
@@ -42,7 +43,8 @@ export async function liveIndex() {
     });
     const index = response.ok ? await response.json().catch(() => null) : null;
     const model = index?.provider?.description ?? "";
-    return { recipes: index?.recipes ?? {}, model, buffering: index?.buffering ?? null };
+    const { recipes = {}, buffering = null, pitfalls = {} } = index ?? {};
+    return { recipes, model, buffering, pitfalls };
   } catch {
     return null;
   }
@@ -90,9 +92,19 @@ export function addressOf(recipe, path) {
  * @param {string | null} [proxy] the address of a proxy to ask instead of the site
  * @returns {Promise<Answer>}
  */
-export async function ask(recipe, { method, path, headers, body }, signal, proxy) {
-  const direct = addressOf(recipe, path);
-  const url = proxy ? new URL(direct.pathname + direct.search, proxy) : direct;
+export async function ask(recipe, wanted, signal, proxy) {
+  const direct = addressOf(recipe, wanted.path);
+  return send(proxy ? new URL(direct.pathname + direct.search, proxy) : direct, wanted, signal);
+}
+
+/**
+ * Sends a request to an address.
+ * @param {URL | string} url
+ * @param {Wanted} wanted whose path is not looked at
+ * @param {AbortSignal} signal
+ * @returns {Promise<Answer>}
+ */
+export async function send(url, { method, headers, body }, signal) {
   const started = performance.now();
   const end = () => performance.now() - started;
   const options = { method, headers, body, signal, cache: /** @type {const} */ ("no-store") };
@@ -113,11 +125,12 @@ export async function ask(recipe, { method, path, headers, body }, signal, proxy
 }
 
 /**
- * Plays a recorded exchange, at its recorded pace and with its recorded times.
+ * Plays a recorded exchange, at its recorded pace and with its recorded times. The chunks
+ * of one that broke off end with an error.
  * @param {Exchange} exchange
  * @returns {Answer}
  */
-export function replay({ wanted: _, chunks: recorded, end, ...head }) {
+export function replay({ wanted: _, chunks: recorded, end, cut, ...head }) {
   const started = performance.now();
   const decoder = new TextDecoder(); // of the whole stream: a chunk may end in a character
   async function* chunks() {
@@ -127,6 +140,7 @@ export function replay({ wanted: _, chunks: recorded, end, ...head }) {
       yield { at, size, data, text: decoder.decode(data, { stream: true }) };
     }
     await until(started + end);
+    if (cut) throw new TypeError("The recorded answer broke off.");
   }
   const partial = recorded.some(({ shortened }) => shortened);
   return { ...head, partial, chunks: chunks(), end: () => end };

@@ -10,13 +10,14 @@ import { parseCurl } from "./curl.js";
 
 /**
  * One recorded request and its answer. `end` is the time of its end in ms; `endless`
- * says that only the recording ended there, and the stream went on.
+ * says that only the recording ended there, and the stream went on; `cut` that the answer
+ * broke off.
  * @typedef {{wanted: import("./curl.js").Wanted, status: number, reason: string,
- *   type: string, chunks: RecordedChunk[], end: number, endless: boolean}} Exchange
+ *   type: string, chunks: RecordedChunk[], end: number, endless: boolean, cut: boolean}} Exchange
  */
 
 const CHUNK = /^(\d+\.\d+) s, ([\d,]+) bytes$/;
-const END = /^(\d+\.\d+) s, (end|stopped): /;
+const END = /^(\d+\.\d+) s, (end|stopped|cut): /;
 /** @type {Record<string, string>} */
 const ESCAPES = { t: "\t", r: "\r", n: "\n" };
 
@@ -36,8 +37,8 @@ export function parseTranscript(transcript) {
     let match;
     if (line.startsWith("$ ")) {
       const wanted = parseCurl(line.slice(2));
-      const answer = { status: 0, reason: "", type: "", chunks: [], end: 0, endless: false };
-      exchanges.push({ wanted, ...answer });
+      const head = { status: 0, reason: "", type: "" };
+      exchanges.push({ wanted, ...head, chunks: [], end: 0, endless: false, cut: false });
     } else if (!exchange) {
       continue;
     } else if (line.startsWith("  ") && chunk) {
@@ -52,6 +53,7 @@ export function parseTranscript(transcript) {
     } else if ((match = END.exec(line))) {
       exchange.end = Number(match[1]) * 1000;
       exchange.endless = match[2] === "stopped";
+      exchange.cut = match[2] === "cut";
     } else if ((match = /^HTTP\/\S+ (\d+) ?(.*)/.exec(line))) {
       exchange.status = Number(match[1]);
       exchange.reason = match[2] ?? "";

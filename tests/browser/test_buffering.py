@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from cookbook import buffering
+from cookbook.proxy import nginx
 from tests.browser.test_live_panel import Site, fact, panels, run, serving, text
 from tests.kit.servers import need, until
 from tests.test_buffering import listens
@@ -28,7 +29,7 @@ def site(page: Page) -> Iterator[Site]:
 @pytest.fixture
 def proxy(site: Site) -> Iterator[str]:
     """Give the address of a real nginx in front of the site."""
-    if buffering.program() is None:
+    if nginx() is None:
         need("nginx", "pip install -e '.[servers]', or apt-get install nginx")
     with buffering.running(site.listener.getsockname()[1]) as address:
         assert address is not None

@@ -30,6 +30,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from recipes import plain_text, sse_basic
+from tests.kit.servers import WAIT
 
 pytestmark = pytest.mark.timeout(60)  # seconds; a browser is started
 
@@ -233,7 +234,7 @@ class Site:
             gone.set()
 
         self.gate.loop.call_soon_threadsafe(cut)
-        assert gone.wait(15)
+        assert gone.wait(WAIT)
 
 
 @contextmanager
@@ -411,7 +412,7 @@ def test_stop_ends_the_stream_at_the_server(page: Page, site: Site) -> None:
     panel.get_by_role("button", name="Stop").click()
     expect(panel).to_have_attribute("data-state", "stopped")
     expect(status(panel)).to_have_text("Stopped after 1 read.")
-    assert site.gate.left.wait(15)
+    assert site.gate.left.wait(WAIT)
 
 
 def test_the_keyboard_is_enough_and_begins_with_the_controls(
@@ -428,7 +429,7 @@ def test_the_keyboard_is_enough_and_begins_with_the_controls(
     expect(text(panel)).to_have_text("one\n")
     page.keyboard.press("Escape")
     expect(status(panel)).to_have_text("Stopped after 1 read.")
-    assert site.gate.left.wait(15)
+    assert site.gate.left.wait(WAIT)
     stops = []
     for _ in range(5):
         page.keyboard.press("Tab")
@@ -506,7 +507,7 @@ def test_leaving_the_page_ends_the_stream(
     site.gate.make("one\n")
     expect(fact(panel, "chunks")).to_have_text("1")
     leave(page)
-    assert site.gate.left.wait(15)
+    assert site.gate.left.wait(WAIT)
 
 
 def test_a_server_that_is_gone_before_the_request_is_named(
@@ -725,7 +726,7 @@ def test_a_request_with_a_time_limit_is_stopped_by_the_panel(
         "Stopped after 0.5 s, as --max-time 0.5 does: 1 read, 4 bytes. "
         "The stream had not ended."
     )
-    assert site.gate.left.wait(15)
+    assert site.gate.left.wait(WAIT)
 
 
 def test_an_edited_path_is_what_is_asked(page: Page, site: Site) -> None:
@@ -1007,7 +1008,7 @@ def test_an_event_that_never_ends_is_given_up(page: Page, site: Site) -> None:
         "One event has more than 4,000,000 characters and no end. The panel gives up."
     )
     expect(panel).to_have_attribute("data-state", "failed")
-    assert site.gate.left.wait(15)
+    assert site.gate.left.wait(WAIT)
 
 
 def test_every_chunk_of_one_moment_is_drawn(page: Page, static_site: Site) -> None:

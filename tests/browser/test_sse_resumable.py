@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.kit import servers
 from tests.kit.redis import redis
-from tests.kit.servers import HOST, Server, free_port, serve, uvicorn
+from tests.kit.servers import HOST, WAIT, Server, free_port, serve, uvicorn
 
 pytestmark = pytest.mark.timeout(servers.START + 30)
 
@@ -36,7 +36,7 @@ def at(port: int, store: str) -> AbstractContextManager[Server]:
 def kill(server: Server) -> None:
     """End a server without a goodbye."""
     os.killpg(server.process.pid, signal.SIGKILL)
-    server.process.wait(15)
+    server.process.wait(WAIT)
 
 
 def column(page: Page, number: int) -> Locator:
