@@ -4,7 +4,7 @@ BIN = .venv/bin
 EXTRAS = docs,llm,notebooks,postgres,redis,servers,test
 
 .DEFAULT_GOAL = help
-.PHONY: help serve test check docs notebooks bench lock
+.PHONY: help serve test check docs notebooks wheel bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -19,19 +19,36 @@ check: .venv/all ## the fast part: lint, types, shape, recipes by TestClient (R=
 	@$(BIN)/python -m tests --fast $(if $(R),--recipe $(R))
 
 docs: .venv/all ## write all that is generated: lists, transcripts, notebooks' outputs, the site
+	$(BIN)/python -m cookbook.notebook keep
 	$(BIN)/python -m cookbook.generated
 	$(BIN)/python -m cookbook.transcript
+	$(BIN)/python -m cookbook.starter
+	$(BIN)/python -m cookbook.pairs
 	$(BIN)/python -m tests.kit.compare
 	$(BIN)/python -m tests.kit.diagnosis
 	$(BIN)/python -m tests.kit.attacks
 	$(BIN)/python -m tests.kit.workers
 	$(BIN)/python -m tests.kit.failures
 	$(BIN)/python -m tests.kit.tokens
-	$(BIN)/python -m cookbook.notebook keep
+	$(BIN)/python -m tests.kit.stalled
+	$(BIN)/python -m tests.kit.cancelled
+	$(BIN)/python -m tests.kit.local_tokens
+	$(BIN)/python -m tests.kit.own_tests
+	$(BIN)/python -m tests.kit.layers
+	$(BIN)/python -m tests.kit.costs
+	$(BIN)/python -m tests.kit.feeds
+	$(BIN)/python -m tests.kit.formats
+	$(BIN)/python -m tests.kit.parsers
+	$(BIN)/python -m tests.kit.watched
+	$(BIN)/python -m tests.kit.typed_client
 	$(BIN)/mkdocs build --strict
 
 notebooks: .venv/all ## open the notebooks in JupyterLab, as copies of your own
 	@$(BIN)/python -m cookbook.notebook open
+
+wheel: .venv/serve ## build a wheel that serves the site without the repository, in dist/
+	@$(BIN)/python -c "from cookbook import site; site.is_stale() and site.build()"
+	@$(BIN)/uv build --wheel --build-constraints requirements.lock -o dist
 
 bench: .venv/all ## measure, and write the tables and charts that the pages show
 	$(BIN)/python -m benchmarks

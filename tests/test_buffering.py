@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from cookbook import buffering
+from cookbook import buffering, proxy
 from cookbook.catalog import ROOT
-from tests.kit.servers import need, until
+from tests.kit.servers import WAIT, need, until
 
 CODE = """
 import sys
-from cookbook import buffering
+from cookbook import buffering, proxy
 with buffering.running(9) as address:
     print(address, flush=True)
     sys.stdin.read()
@@ -28,7 +28,7 @@ def listens(port: int) -> bool:
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_it_ends_with_its_process_however_that_ends(number: signal.Signals) -> None:
-    if buffering.program() is None:
+    if proxy.nginx() is None:
         need("nginx", "pip install -e '.[servers]', or apt-get install nginx")
     with subprocess.Popen(
         [sys.executable, "-c", CODE],
@@ -41,11 +41,11 @@ def test_it_ends_with_its_process_however_that_ends(number: signal.Signals) -> N
         port = int(process.stdout.readline().rpartition(":")[2])
         until(lambda: listens(port), "nginx")
         process.send_signal(number)
-        assert process.wait(15) == -number
+        assert process.wait(WAIT) == -number
     until(lambda: not listens(port), "its end")
 
 
 def test_without_nginx_there_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffering, "program", lambda: None)
+    monkeypatch.setattr(proxy, "nginx", lambda: None)
     with buffering.running(9) as address:
         assert address is None

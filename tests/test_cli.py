@@ -18,7 +18,7 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from cookbook import buffering, catalog, cli, redis, site, upstream
+from cookbook import catalog, cli, proxy, redis, site, upstream
 from cookbook.__main__ import main
 from cookbook.catalog import Recipe
 from cookbook.llm import provider
@@ -64,7 +64,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[site.Server]:
     monkeypatch.setattr(site.Server, "run", run)
     monkeypatch.setattr(provider, "starting", no_provider)  # It would take seconds.
     monkeypatch.setenv(upstream.VARIABLE, "http://127.0.0.1:9")  # It would listen.
-    monkeypatch.setattr(buffering, "program", lambda: None)  # So would this.
+    monkeypatch.setattr(proxy, "nginx", lambda: None)  # So would this.
     return servers
 
 
@@ -277,7 +277,9 @@ def test_a_site_that_cannot_be_built_is_told_in_the_words_of_its_builder(
     )
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["run"], ["list"]], ids=str)
+@pytest.mark.parametrize(
+    "command", [[], ["serve"], ["run"], ["list"], ["take"]], ids=str
+)
 def test_help_says_what_a_command_does(command: list[str]) -> None:
     result = runner.invoke(cli.app, [*command, "--help"])
     assert result.exit_code == 0
@@ -286,6 +288,7 @@ def test_help_says_what_a_command_does(command: list[str]) -> None:
         "serve": "Serve the site and every recipe, in one process.",
         "run": "Serve one recipe.",
         "list": "List the recipes, each with a request to try.",
+        "take": "Put a recipe, its clients and a test into a project of yours.",
     }
     assert said["".join(command)] in result.stdout
 

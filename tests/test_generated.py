@@ -9,8 +9,8 @@ import pytest
 from cookbook import catalog, generated
 from cookbook.catalog import ROOT, THEMES
 
-PARTS = ["recipes", "docs/recipes", "docs/pitfalls", "docs/learn"]
-FILES = ["README.md", "mkdocs.yml", "docs/index.md"]
+PARTS = ["recipes", "docs/recipes", "docs/pitfalls", "docs/learn", "notebooks"]
+FILES = ["README.md", "mkdocs.yml", "docs/index.md", "docs/notebooks.md"]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ The checks are in tests/kit/tie.py. Each is run on this repository, where it fin
 nothing, and on a copy with one fault, where it names that fault in one line.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ Fault = Callable[[Path], object]
 
 PARTS = [
     *("recipes", "docs", "notebooks", "benchmarks", "tests/recipes", "tests/pitfalls"),
+    *("tests/llm", "tests/browser", "tests/servers", "tests/test_myths.py"),
     *("README.md", "LICENSE", "mkdocs.yml", "Makefile"),
 ]
 
@@ -75,6 +77,22 @@ def append(file: str, text: str) -> Fault:
     def fault(root: Path) -> None:
         with (root / file).open("a", encoding="utf-8") as opened:
             opened.write(text)
+
+    return fault
+
+
+def shorten(file: str, heading: str) -> Fault:
+    """Make a fault that takes away the words of a section, and leaves its blocks."""
+
+    def fault(root: Path) -> None:
+        before, found, rest = (root / file).read_text("utf-8").partition(heading)
+        section, mark, after = rest.partition("\n## ")
+        assert found
+        lines = [
+            line for line in section.splitlines() if not re.search(r"[.:] |[.:]$", line)
+        ]
+        whole = before + found + "\n".join(lines) + mark + after
+        (root / file).write_text(whole, "utf-8")
 
     return fault
 
@@ -186,6 +204,95 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
         "is no curl of port 8000 on this machine",
         edit(DICT, "http://127.0.0.1:8000/", "http://127.0.0.1:8080/"),
     ),
+    (
+        tie.a_section_of_a_pitfall_is_whole,
+        "'A new symptom' shows no pitfall",
+        append("docs/pitfalls/events.md", "\n## A new symptom\n"),
+    ),
+    *(
+        (
+            tie.a_section_of_a_pitfall_is_whole,
+            complaint,
+            edit("docs/pitfalls/events.md", old, new),
+        )
+        for complaint, old, new in [
+            (
+                "lacks the command 'curl -N http://127.0.0.1:8000/events'",
+                "```bash\ncurl -N http://127.0.0.1:8000/events\n```",
+                "",
+            ),
+            ("lacks the wrong version of sse_basic/dict", "dict_as_data.py:wrong", "x"),
+            (
+                "lacks the right version, or a link to it",
+                "dict_as_data.py:right",
+                "dict_as_data.py:wrong",
+            ),
+            (
+                "does not name its test, tests/pitfalls/sse_basic/test_dict_as_data.py",
+                "Test: `tests/pitfalls/sse_basic/test_dict_as_data.py`",
+                "",
+            ),
+            (
+                "the panel is wrong: neither sse_basic/dict_as_data",
+                'right="/json-events"',
+                'right="/other"',
+            ),
+            (
+                "the panel shows another pitfall, sse_basic/end_without_data",
+                'wrong="sse_basic/dict_as_data" right="/json-events"',
+                'wrong="sse_basic/end_without_data"',
+            ),
+        ]
+    ),
+    (
+        tie.a_section_of_a_pitfall_is_whole,
+        "lacks what one sees, or why",
+        shorten("docs/pitfalls/events.md", "## EventSource reconnects for ever\n"),
+    ),
+    (
+        tie.a_section_of_a_pitfall_is_whole,
+        "recipes/pitfalls/groups.toml: sse_basic/dict_as_data must be in one group",
+        edit("recipes/pitfalls/groups.toml", '  "sse_basic/dict_as_data",\n', ""),
+    ),
+    (
+        tie.a_recipe_links_to_its_pitfalls,
+        "docs/recipes/plain_text.md does not link to its pitfalls",
+        edit(PAGE, '--8<-- "docs/pitfalls/of/plain_text.md"', ""),
+    ),
+    (
+        tie.every_list_is_the_generated_one,
+        "docs/pitfalls/of/sse_basic.md is out of date",
+        edit("docs/pitfalls/events.md", "## EventSource reconnects", "## It connects"),
+    ),
+    (
+        tie.a_myth_names_its_proof,
+        "there are only 19 myths",
+        edit(tie.MYTHS, "## await asyncio", "await asyncio"),
+    ),
+    (
+        tie.a_myth_names_its_proof,
+        "'await asyncio.sleep(0) gives backpressure' lacks its verdict",
+        edit(tie.MYTHS, "**False.** It lets other", "It lets other"),
+    ),
+    (
+        tie.a_myth_names_its_proof,
+        "names no test",
+        edit(tie.MYTHS, "Test: `tests/test_myths.py::test_a_sleep", "`tests::test"),
+    ),
+    (
+        tie.a_myth_names_its_proof,
+        "has no test test_renamed_of_0_lets",
+        edit(tie.MYTHS, "::test_a_sleep_of_0_lets", "::test_renamed_of_0_lets"),
+    ),
+    (
+        tie.a_myth_names_its_proof,
+        "there is no file tests/test_gone.py",
+        edit(
+            tie.MYTHS,
+            "`tests/test_myths.py::test_a_sl",
+            "`tests/test_gone.py::test_a_sl",
+        ),
+    ),
     # Pages.
     (
         tie.code_is_included,
@@ -238,6 +345,21 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
         edit(PAGE, 'path="/async/1"', 'path="/async/9"'),
     ),
     (
+        tie.a_recipe_can_be_taken_home,
+        "cannot be taken home: http_proxy needs redis: no stand-in is known for it",
+        edit("recipes/http_proxy.py", 'needs = ["upstream"]', 'needs = ["redis"]'),
+    ),
+    (
+        tie.a_recipe_can_be_taken_home,
+        "cannot be taken home: the transcript of plain_text lacks an answer",
+        edit("docs/transcripts/plain_text.txt", "--8<-- [start:sync-1]", ""),
+    ),
+    (
+        tie.a_recipe_can_be_taken_home,
+        "cannot be taken home: a client imports teapot, which is no known package",
+        append("docs/clients/plain_text.py", "import teapot\n"),
+    ),
+    (
         tie.a_test_names_its_page,
         "does not open with docs/recipes/plain_text.md",
         edit("tests/recipes/test_plain_text.py", '"""docs/recipes/', '"""docs/'),
@@ -261,6 +383,11 @@ FAULTS: list[tuple[tie.Check, str, Fault]] = [
         tie.every_list_is_the_generated_one,
         "docs/pitfalls/index.md is out of date",
         append("docs/pitfalls/events.md", "\n## A new symptom\n"),
+    ),
+    (
+        tie.every_list_is_the_generated_one,
+        "docs/course/tokens.md is out of date",
+        edit("notebooks/tokens.ipynb", "Time to first token", "The first token"),
     ),
     (
         tie.every_list_is_the_generated_one,

@@ -8,7 +8,6 @@ with generation(port, "tea") as stream:
 
 import json
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -69,13 +68,6 @@ def generation(
         yield stream
     finally:
         stream.answer.close()
-
-
-def reset(connection: socket.socket) -> None:
-    """Leave as a client that crashes does (RST)."""
-    linger = struct.pack("ii", 1, 0)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    connection.close()
 
 
 def post_cancel(port: int, name: str, owner: str = "ada") -> int:

@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cookbook import catalog, generated, upstream
+from cookbook import catalog, generated, pairs, take, upstream
 from cookbook.curl import request
-from tests.kit import alone, diagnosis
+from tests.kit import alone, diagnosis, own_tests, reading, typed_client, watched
 
 Check = Callable[[Path], Iterator[str]]
 
@@ -43,7 +43,11 @@ COMMANDS = {
     "cookbook llm --scripted docs/clients/llm_chat_stalls.toml",
     "cookbook llm --scripted docs/learn/tea.toml",
     "cookbook redis",
+    "cd ../my-project",
+    "cookbook take csv_export ../my-project --router",  # tests/test_take.py
+    "python -m pytest",
     "curl -N --compressed http://127.0.0.1:8000/orders",
+    "curl -N http://127.0.0.1:8000/",
     "curl http://127.0.0.1:8000/metrics",
     "curl -k -X POST https://127.0.0.1:8443/orders/7",
     "curl -kN https://127.0.0.1:8443/events",
@@ -54,6 +58,7 @@ COMMANDS = {
     "python -m cookbook.proxy caddy",
     "python -m cookbook.proxy nginx",
     "source .venv/bin/activate",
+    "uvicorn first_stream:app",
     "uvicorn recipes.graceful_shutdown:app --timeout-graceful-shutdown 3",
     "sudo caddy reload --config /etc/caddy/Caddyfile",
     "sudo caddy validate --config /etc/caddy/Caddyfile",
@@ -70,6 +75,14 @@ COMMANDS = {
 # Those of docs/production/diagnosis.md; tests/servers/test_diagnosis.py runs each.
 DIRECT, PROXY = "http://127.0.0.1:8000", "http://127.0.0.1:8004"
 COMMANDS |= set(diagnosis.COMMANDS.values())
+COMMANDS |= {*own_tests.COPY, *own_tests.RUN}  # of docs/learn/testing.md
+# Those of docs/learn; tests/learn runs each.
+COMMANDS |= {
+    "curl -N --max-time 2 http://127.0.0.1:8000/by-hand",
+    "python docs/learn/backpressure_stall.py",
+    "uvicorn docs.learn.backpressure:app",
+    "uvicorn docs.learn.cancellation:app",
+}
 COMMANDS |= {
     "uvicorn docs.production.diagnosis:app",
     "uvicorn docs.production.diagnosis:app --http h11",
@@ -86,6 +99,7 @@ COMMANDS |= {
     f"curl -sN --compressed {PROXY}/orders",
     f"curl -sN --compressed {PROXY}/unbuffered",
 }
+COMMANDS |= reading.LINES
 # What no test runs: an engine is not there, and pytest would run a test once more.
 # test_container.py holds the first against compose.yaml; tests/test_attacks.py looks
 # for the test that the second names.
@@ -93,6 +107,22 @@ COMMANDS |= {
     "docker compose -f docs/production/compose.yaml up --build --scale app=2",
     "python -m pytest tests/servers -k test_attack_nginx_gives_half_a_head_up",
 }
+# Those of docs/learn; the tests in tests/learn run the programs and ask them.
+COMMANDS |= {
+    "curl -N --raw http://127.0.0.1:8000/async/1",
+    "curl -N http://127.0.0.1:8000/feed",
+    "uvicorn docs.learn.feed_sse:app",
+    "uvicorn docs.learn.feed_websocket:app",
+    "websockets ws://127.0.0.1:8000/feed",
+    "curl -N 'http://127.0.0.1:8000/batches?rows=5000'",
+    "uvicorn docs.learn.blocking_in_batches:app",
+}
+# tests/test_watch_page.py runs those of docs/learn/watch.md.
+COMMANDS |= set(watched.ALL)
+MYTHS = "docs/pitfalls/myths.md"
+PROOF = re.compile(r"^(?:Test|Also): \[?`(tests/[\w/]+\.py)::(test_\w+)`", re.MULTILINE)
+# Those of typed_client; tests/servers and tests/browser run them.
+COMMANDS |= typed_client.COMMANDS
 UNDO = "git checkout recipes/"  # of a "Break it"; tests/test_undo.py runs each of them
 
 # Addresses of the provider on this machine, which tests/llm asks for.
@@ -126,8 +156,9 @@ def recipes_of(notebook: Path) -> set[str]:
 
 
 def pages(root: Path) -> list[Path]:
-    """List the pages."""
-    return sorted((root / "docs").rglob("*.md"))
+    """List the pages, but for those of the course: they are the notebooks once more."""
+    found = (root / "docs").rglob("*.md")
+    return sorted(page for page in found if page.parent.name != "course")
 
 
 def rooms(root: Path) -> dict[str, set[str]]:
@@ -212,6 +243,83 @@ def a_pitfall_can_be_run(root: Path) -> Iterator[str]:
                 yield f"{name}: {line!r} is no curl of port 8000 on this machine"
 
 
+def a_section_of_a_pitfall_is_whole(root: Path) -> Iterator[str]:
+    """A symptom has what one sees, why, the wrong file, the right one and the test."""
+    grouped = [name for names in generated.groups(root).values() for name in names]
+    for symptom in generated.all_symptoms(root):
+        page, text = f"docs/pitfalls/{symptom.theme}.md", symptom.text
+        where = f"{page}: {symptom.heading!r}"
+        name = symptom.pitfall
+        if name is None:
+            yield f"{where} shows no pitfall"
+            continue
+        if grouped.count(name) != 1:
+            yield f"{generated.GROUPS}: {name} must be in one group"
+        if not (root / f"recipes/pitfalls/{name}.py").exists():
+            # A part of a client's program, which a browser runs.
+            named = re.search(r"^Test: `(tests/\S+\.py)`$", text, re.MULTILINE)
+            if not named or not (root / named[1]).exists():
+                yield f"{where} does not name its test"
+            continue
+        pitfall = catalog.read_pitfall(root / f"recipes/pitfalls/{name}.py")
+        commands = " ".join(text.replace("\\\n", " ").split())
+        for line in (pitfall.run, pitfall.tries[-1]):
+            if " ".join(line.split()) not in commands:
+                yield f"{where} lacks the command {line!r}"
+        # What one sees and why; the paths of links have points, too.
+        prose = re.sub(r"\]\([^)]*\)", "]", FENCE.sub("", text))
+        if len(re.findall(r"[.:?](?:\s|$)", prose)) < 3:
+            yield f"{where} lacks what one sees, or why"
+        if f'"recipes/pitfalls/{name}.py:wrong"' not in text:
+            yield f"{where} lacks the wrong version of {name}"
+        if f"{name}.py:right" not in text and "](../recipes/" not in text:
+            yield f"{where} lacks the right version, or a link to it"
+        test = f"tests/pitfalls/{pitfall.slug}/test_{pitfall.mistake}.py"
+        if f"\nTest: `{test}`\n" not in text:
+            yield f"{where} does not name its test, {test}"
+        for panel in pairs.PANEL.finditer(text):
+            try:
+                shown = pairs.pair(panel["wrong"], panel["right"], root).pitfall.name
+            except LookupError as error:
+                yield f"{where}: the panel is wrong: {error}"
+                continue
+            if shown != name:
+                yield f"{where}: the panel shows another pitfall, {shown}"
+
+
+def a_recipe_links_to_its_pitfalls(root: Path) -> Iterator[str]:
+    """Each recipe's page includes the generated line that names its pitfalls."""
+    for slug in sorted(stems(root, "recipes/*.py")):
+        page = root / "docs/recipes" / f"{slug}.md"
+        if not page.exists():
+            continue  # Another check reports it.
+        if f'--8<-- "docs/pitfalls/of/{slug}.md"' not in page.read_text("utf-8"):
+            yield f"docs/recipes/{slug}.md does not link to its pitfalls"
+
+
+def a_myth_names_its_proof(root: Path) -> Iterator[str]:
+    """Each myth has a verdict, and names a test that exists."""
+    text = (root / MYTHS).read_text("utf-8")
+    _, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    if len(sections) < 20:
+        yield f"{MYTHS}: there are only {len(sections)} myths, not 20"
+    for section in sections:
+        where = f"{MYTHS}: {section.splitlines()[0].removeprefix('## ')!r}"
+        if not re.match(r"## .+\n\n\*\*[^*]+\*\* ", section):
+            yield f"{where} lacks its verdict"
+        proofs = PROOF.findall(section)
+        if not proofs:
+            yield f"{where} names no test"
+        for file, test in proofs:
+            path = root / file
+            if path.parts[len(root.parts)] != "tests" or not path.is_file():
+                yield f"{where}: there is no file {file}"
+            elif not re.search(
+                rf"^(?:async )?def {test}\(", path.read_text("utf-8"), re.M
+            ):
+                yield f"{where}: {file} has no test {test}"
+
+
 def known_commands(root: Path) -> set[str]:
     """List the commands that tests run, so that a page may print them."""
     known = set(COMMANDS)
@@ -219,6 +327,7 @@ def known_commands(root: Path) -> set[str]:
         slug = recipe.slug
         known |= {recipe.run, *recipe.tries, f"uv run recipes/{slug}.py"}
         known |= {f"fastapi dev recipes/{slug}.py", f"cookbook run {slug}"}
+        known.add(f"cookbook take {slug} ../my-project")
         if "upstream" in recipe.needs:
             known.add(f"uvicorn recipes.{upstream.RECIPE}:app --port 8002")
     for source in catalog.pitfall_sources(root):
@@ -233,7 +342,8 @@ def known_commands(root: Path) -> set[str]:
         known |= {f"{UNDO}{path.name}" for path in (root / "recipes").glob(kind)}
     makefile = (root / "Makefile").read_text("utf-8")
     return known | {
-        f"make {name}" for name in re.findall(r"^(\w+):.*##", makefile, re.M)
+        f"make {name}"
+        for name in re.findall(r"^(\w+(?=:.*##)|\.venv/all(?=:))", makefile, re.M)
     }
 
 
@@ -464,7 +574,7 @@ def every_list_is_the_generated_one(root: Path) -> Iterator[str]:
         yield str(error)
         return
     for path, text in files.items():
-        if path.read_text("utf-8") != text:
+        if not path.exists() or path.read_text("utf-8") != text:
             yield f"{path.relative_to(root)} is out of date; run make docs"
 
 
@@ -507,6 +617,15 @@ def a_page_can_be_read(root: Path) -> Iterator[str]:
                 yield f"{name}: the panel asks for {path!r}, which {slug!r} never tries"
 
 
+def a_recipe_can_be_taken_home(root: Path) -> Iterator[str]:
+    """What a reader takes home can be put together, its starter test included."""
+    for recipe in catalog.recipes(root):
+        try:
+            take.take(recipe, Path("home"))
+        except (ValueError, OSError, SyntaxError) as error:
+            yield f"recipes/{recipe.slug}.py cannot be taken home: {error}"
+
+
 def a_test_names_its_page(root: Path) -> Iterator[str]:
     """The test of a recipe opens with the page whose claims it proves."""
     for path in sorted((root / "tests/recipes").glob("test_*.py")):
@@ -520,6 +639,9 @@ CHECKS: list[Check] = [
     nothing_is_orphaned,
     every_pitfall_is_tested_and_shown,
     a_pitfall_can_be_run,
+    a_section_of_a_pitfall_is_whole,
+    a_recipe_links_to_its_pitfalls,
+    a_myth_names_its_proof,
     code_is_included,
     what_is_included_exists,
     every_section_is_shown,
@@ -531,5 +653,6 @@ CHECKS: list[Check] = [
     every_list_is_the_generated_one,
     a_page_says_what_its_recipe_says,
     a_page_can_be_read,
+    a_recipe_can_be_taken_home,
     a_test_names_its_page,
 ]

@@ -12,7 +12,7 @@ from tests.kit import docs
 TABLE = ROOT / "docs/production/workers.txt"
 SAME, SHARE, OWN = "the same", "set this", "not shared"
 
-# What the recipes' pages say, in one line each. A recipe that is not there is left out.
+# What the recipes' pages say, in one line each. Every recipe needs its line.
 WORKERS = {
     "plain_text": (SAME, "Nothing is kept between two requests."),
     "csv_export": (SAME, "Nothing is kept between two requests."),
@@ -56,6 +56,7 @@ WORKERS = {
     ),
     "stream_middleware": (SAME, "Each logs its own streams; the id is in the line."),
     "graceful_shutdown": (SAME, "Each says farewell to its own streams."),
+    "typed_client": (SAME, "Both have the same models; nothing is kept."),
 }
 
 

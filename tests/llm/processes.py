@@ -7,6 +7,7 @@ import psutil
 
 from cookbook.llm import local
 from tests.kit import servers
+from tests.kit.servers import WAIT
 
 
 def child_of(parent: subprocess.Popen[str]) -> psutil.Process:
@@ -41,5 +42,5 @@ def ports_of(process: psutil.Process) -> list[int]:
 
 def assert_gone(process: psutil.Process) -> None:
     """Wait for the end of a process."""
-    gone, alive = psutil.wait_procs([process], timeout=15)
+    gone, alive = psutil.wait_procs([process], timeout=WAIT)
     assert (gone, alive) == ([process], [])

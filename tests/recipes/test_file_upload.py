@@ -18,10 +18,10 @@ from starlette.types import Message
 
 from recipes import file_upload
 from recipes.file_upload import BATCH, LIMIT, RESERVE, Part, batches
+from tests.kit.servers import WAIT
 
 GONE: Message = {"type": "http.disconnect"}
 TOO_LARGE = "Content Too Large"
-WAIT = 15  # seconds
 
 
 @pytest.fixture

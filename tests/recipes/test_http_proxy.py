@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from recipes import http_proxy
 from recipes.http_proxy import app
 from tests.kit.asgi import Run, drive, note
-from tests.kit.servers import free_port
+from tests.kit.servers import WAIT, free_port
 from tests.servers.upstream_http_proxy import Asked, Upstream, upstream
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -103,7 +103,7 @@ def test_a_client_that_stops_reading_stops_the_service(shop: Upstream) -> None:
 
     shop.does(flood)
     run = drive(
-        app, "/shop/x", stall_at=3, leave_after=lambda: shop.wait().gone.wait(15)
+        app, "/shop/x", stall_at=3, leave_after=lambda: shop.wait().gone.wait(WAIT)
     )
     assert run.status == 200
     # What the two sockets between us hold, not more.
@@ -411,7 +411,7 @@ def test_a_redirect_is_neither_followed_nor_passed_on(
     assert refused.headers["content-type"] == "application/problem+json"
     assert "location" not in refused.headers
     # While the application goes on.
-    assert shop.asked[0].gone.wait(15)
+    assert shop.asked[0].gone.wait(WAIT)
 
 
 @pytest.mark.parametrize("status", [300, 304])
@@ -494,7 +494,7 @@ def test_a_name_that_leads_inside_is_refused_before_a_byte_is_sent(
     """Attack: A public name leads inside (DNS rebinding): no byte is sent."""
     said_no(drive(app, "/partner/secret"), 502)
     assert (rebound.connections, rebound.asked) == (1, [])
-    assert rebound.hung_up.acquire(timeout=15)
+    assert rebound.hung_up.acquire(timeout=WAIT)
 
 
 def test_a_service_of_your_own_may_be_inside(
@@ -584,7 +584,7 @@ def test_a_service_that_says_nothing_in_its_time_is_a_504(
     monkeypatch.setattr(http_proxy, "FIRST_BYTE", 0.3)  # seconds, also to connect
     shop.says(said)
     said_no(drive(app, "/shop/x"), 504)
-    assert shop.asked[0].gone.wait(15)
+    assert shop.asked[0].gone.wait(WAIT)
 
 
 def test_dripping_headers_do_not_buy_more_time(
@@ -666,7 +666,7 @@ def test_an_answer_that_comes_to_a_halt_is_cut(
     run = drive(app, "/shop/x")
     assert isinstance(run.error, TimeoutError)
     assert (run.chunks, "end" in run.journal) == ([b"one"], False)
-    assert shop.asked[0].gone.wait(15)
+    assert shop.asked[0].gone.wait(WAIT)
 
 
 def test_a_client_that_never_reads_is_cut_when_the_time_is_over(
@@ -677,7 +677,7 @@ def test_a_client_that_never_reads_is_cut_when_the_time_is_over(
     shop.says(CHUNKED + ONE + TWO)
     run = drive(app, "/shop/x", stall_at=2)
     assert isinstance(run.error, TimeoutError)
-    assert shop.asked[0].gone.wait(15)
+    assert shop.asked[0].gone.wait(WAIT)
 
 
 def test_each_chunk_has_its_own_time(
@@ -750,7 +750,7 @@ def test_the_service_is_left_when_the_client_leaves_before_its_headers(
 ) -> None:
     shop.says(b"")
     run = drive(app, "/shop/x", leave_after=shop.wait)
-    assert shop.asked[0].gone.wait(15)
+    assert shop.asked[0].gone.wait(WAIT)
     assert run.error is None
 
 
@@ -775,14 +775,14 @@ def test_the_service_is_left_when_the_client_leaves_in_mid_answer(
 ) -> None:
     shop.says(CHUNKED + ONE, TWO + END)
     run = drive(app, "/shop/x", stall_at=stall_at, disconnect_at=1)
-    assert shop.asked[0].gone.wait(15)
+    assert shop.asked[0].gone.wait(WAIT)
     assert "closed" in run.before("returned")
 
 
 def test_the_service_is_left_when_the_server_gives_up(shop: Upstream) -> None:
     shop.says(CHUNKED + ONE, TWO + END)
     run = drive(app, "/shop/x", cancel_at=1)
-    assert shop.asked[0].gone.wait(15)
+    assert shop.asked[0].gone.wait(WAIT)
     assert isinstance(run.error, asyncio.CancelledError)
 
 
@@ -805,7 +805,7 @@ def test_one_that_was_not_does_not(shop: Upstream, client: TestClient) -> None:
 
 def test_the_connections_end_with_the_application(shop: Upstream) -> None:
     drive(app, "/shop/x")
-    assert shop.asked[0].gone.wait(15)
+    assert shop.asked[0].gone.wait(WAIT)
 
 
 # The body of a request
@@ -829,7 +829,7 @@ def test_so_is_one_that_does_not_say_how_large_it_is(
     refused = client.post("/shop/x", content=(piece for _ in range(101)))
     assert refused.status_code == 413
     assert refused.headers["content-type"] == "application/problem+json"
-    assert shop.asked[0].gone.wait(15)
+    assert shop.asked[0].gone.wait(WAIT)
     assert not shop.asked[0].whole
 
 

@@ -36,10 +36,9 @@ from tests.kit.llm_cancel import (
     generation,
     post_cancel,
     refusal,
-    reset,
 )
 from tests.kit.redis import redis
-from tests.kit.servers import POLL, WAIT, free_port
+from tests.kit.servers import POLL, WAIT, free_port, reset
 from tests.kit.untrusted import (
     CANARY,
     CHUNKS,
@@ -269,7 +268,7 @@ def test_a_deadline_ends_it_wherever_the_provider_is_silent(
     tokens: int,
 ) -> None:
     monkeypatch.setenv("OPENAI_MODEL", scenario)
-    with generation(port, "tea", query="&seconds=0.3") as stream:
+    with generation(port, "tea", query="&seconds=1") as stream:
         begun(stream, provider, go, tokens)
         assert stream.rest() == [("cancelled", {"by": "deadline", "tokens": tokens})]
         assert provider.wait(1).hung_up_after == tokens

@@ -32,7 +32,7 @@ from recipes import llm_chat
 from tests.kit import sse
 from tests.kit.asgi import Run, drive, note
 from tests.kit.llm import SCENARIOS, said
-from tests.kit.servers import ROOT, Answer, Server, uvicorn
+from tests.kit.servers import ROOT, WAIT, Answer, Server, uvicorn
 from tests.kit.untrusted import tries
 
 Choose = Callable[[str], None]
@@ -511,7 +511,7 @@ def test_behind_a_base_http_middleware_streams_are_cancelled_and_polling_is_blin
         return found
 
     assert "cancelled" in drive(app, "/stream", disconnect_at=1).before("returned")
-    run = drive(app, "/poll", leave_after=lambda: polling.wait(15))
+    run = drive(app, "/poll", leave_after=lambda: polling.wait(WAIT))
     assert "has seen it leave: False" in run.journal
 
 
@@ -583,7 +583,7 @@ def test_a_client_that_leaves_before_the_provider_has_said_a_word_is_noticed(
             note("hung up")
 
     stubbed(monkeypatch, never)
-    run = ask(path, leave_after=lambda: asked.wait(15))
+    run = ask(path, leave_after=lambda: asked.wait(WAIT))
     after = run.journal[run.journal.index("disconnect") :]
     assert after == ["disconnect", "hung up", "returned"]
     assert llm_chat.open_streams == []
@@ -596,7 +596,7 @@ def test_without_a_stream_it_is_noticed_in_the_middle_of_the_answer(
     begun = threading.Event()
     stub = Stub(1000, 0.001, begun)
     stubbed(monkeypatch, lambda: stub)
-    run = ask("/chat", leave_after=lambda: begun.wait(15))
+    run = ask("/chat", leave_after=lambda: begun.wait(WAIT))
     after = run.journal[run.journal.index("disconnect") :]
     assert after.count("token") <= 1
     assert after[-2:] == ["closed", "returned"]

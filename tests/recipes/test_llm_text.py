@@ -24,6 +24,7 @@ from recipes import llm_openai, llm_text
 from tests.kit import sse
 from tests.kit.asgi import Run, drive
 from tests.kit.llm import ASK, AT_ONCE, SCENARIOS, WORDS, Play, provider_with, said
+from tests.kit.servers import WAIT
 
 KEY = "sk-canary-4711"
 PAGE = catalog.ROOT / "docs/recipes/llm_text.md"
@@ -316,7 +317,7 @@ def dripping() -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         stopped.set()
-        thread.join(15)
+        thread.join(WAIT)
 
 
 def test_a_head_that_drips_is_a_502_after_the_silence(

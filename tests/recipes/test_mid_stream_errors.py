@@ -229,11 +229,11 @@ def test_who_gets_no_first_order_in_time_is_told_503(
 def test_the_wait_for_the_first_order_has_its_limit_and_the_next_have_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recipe, "FIRST", 0.05)
+    monkeypatch.setattr(recipe, "FIRST", 0.2)
 
     async def slow_later(_: str, __: int) -> AsyncGenerator[Order]:
         yield Order(id=1, item="tea")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.4)
         yield Order(id=2, item="tea")
 
     monkeypatch.setattr(recipe, "read_orders", slow_later)
@@ -371,7 +371,7 @@ def test_a_source_with_a_task_group_around_its_yield_cannot_be_read_ahead(
 
 def test_nor_can_one_with_a_timeout_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def limited(_: str, __: int) -> AsyncGenerator[Order]:
-        async with asyncio.timeout(0.05):
+        async with asyncio.timeout(0.2):
             yield Order(id=1, item="tea")
             await asyncio.Event().wait()
 

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from recipes import plain_text
 from tests.kit.asgi import drive, note
+from tests.kit.servers import WAIT
 
 ROUTES = ("/async/1", "/sync/1", "/route/1", "/bytes/1")
 SLIP = [
@@ -68,7 +69,7 @@ def test_the_first_line_is_with_the_client_while_the_second_is_being_made(
     async def pause(_: float) -> None:
         await anyio.to_thread.run_sync(has_read.wait, 5)
 
-    blocking = SimpleNamespace(sleep=lambda _: has_read.wait(15))
+    blocking = SimpleNamespace(sleep=lambda _: has_read.wait(WAIT))
     monkeypatch.setattr(plain_text, "asyncio", SimpleNamespace(sleep=pause))
     monkeypatch.setattr(plain_text, "time", blocking)
     with TestClient(plain_text.app) as client:

@@ -38,7 +38,7 @@ from recipes.sse_notifications import (
     follow,
 )
 from tests.kit import sse
-from tests.kit.asgi import drive, note
+from tests.kit.asgi import WAIT, drive, note
 
 EVENTS = "/users/ada/events"
 ROUTES = [EVENTS, "/users/ada/models"]
@@ -46,7 +46,6 @@ ORDER_7 = {"id": 7, "item": "green tea", "state": "placed"}
 ORDER_8 = {"id": 8, "item": "honey", "state": "shipped"}
 INIT = {"type": "init", "version": 0, "orders": [ORDER_7, ORDER_8], "messages": []}
 ANY: TypeAdapter[Any] = TypeAdapter(Event)
-WAIT = 15  # seconds
 
 Told = dict[str, Any]  # what an event or an answer says
 

@@ -17,6 +17,7 @@ from recipes import sse_resumable
 from recipes.sse_resumable import END, RESET, RETRY, Event, Log, Order, read
 from tests.kit import sse
 from tests.kit.asgi import drive, note
+from tests.kit.servers import WAIT
 
 TURNS = 50  # of the event loop, in which everything comes to rest that needs no clock
 HOSTILE = [
@@ -132,13 +133,13 @@ def test_any_text_may_be_an_id(text: str) -> None:
 
 async def take(events: AsyncIterator[Event], count: int) -> list[Event]:
     """Take so many events; each is there, or comes."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(WAIT):
         return [await anext(events) for _ in range(count)]
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(WAIT):
             await test()
 
     asyncio.run(limited())

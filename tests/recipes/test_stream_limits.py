@@ -27,6 +27,7 @@ from recipes import stream_limits
 from recipes.stream_limits import Desk, Session, open_streams
 from tests.kit import sse
 from tests.kit.asgi import Run, drive, note
+from tests.kit.servers import WAIT
 
 KEY = "of the tests"
 CARRIERS = ["bearer", "cookie", "ticket"]
@@ -746,7 +747,7 @@ def test_lines_end_with_cr_lf_unless_the_recipe_says_otherwise() -> None:
             chunks.append(message.get("body", b""))
 
         scope: Any = {"type": "http", "method": "GET", "asgi": {"spec_version": "2.3"}}
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(WAIT):
             response = stream_limits.PatientResponse(one(), sep=sep)
             await response(scope, stay, send)
         return b"".join(chunks)
@@ -795,7 +796,7 @@ def test_the_last_message_too_has_to_get_out_in_time(
 
     async def run() -> None:
         response = stream_limits.PatientResponse(nothing(), sep="\n")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(WAIT):
             await response(scope, stay, lambda message: late(sent, message))
 
     asyncio.run(run())

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import socket
-import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from cookbook.catalog import ROOT
 from recipes.file_upload import LIMIT
 from tests.kit import clients, servers
 from tests.kit.changed import changed
-from tests.kit.servers import WAIT, Server, need, until, uvicorn
+from tests.kit.servers import WAIT, Server, need, reset, until, uvicorn
 
 pytestmark = pytest.mark.timeout(servers.START + 10)
 
@@ -61,8 +60,7 @@ def test_a_client_that_leaves_leaves_nothing(
         (part,) = set(folder.iterdir()) - before
         assert part.name.endswith(".part")
         if abrupt:
-            linger = struct.pack("ii", 1, 0)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            reset(connection)
     until(lambda: set(folder.iterdir()) == before, "the part to go")
 
 

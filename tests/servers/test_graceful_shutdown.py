@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +25,10 @@ from tests.kit.servers import (
     WAIT,
     Answer,
     Server,
+    ask,
     free_port,
     raw_get,
+    reset,
     serve,
     uvicorn,
 )
@@ -406,21 +407,6 @@ def counts(server: Server) -> dict[str, Any]:
     return found
 
 
-def ask(port: int, path: str, fields: bytes = b"") -> socket.socket:
-    """Send a request whose header may hold any bytes."""
-    connection = socket.create_connection((HOST, port), WAIT)
-    head = f"GET {path} HTTP/1.1\r\nHost: x\r\n".encode()
-    connection.sendall(head + fields + b"\r\n")
-    return connection
-
-
-def leave(connection: socket.socket) -> None:
-    """Reset the connection."""
-    linger = struct.pack("ii", 1, 0)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    connection.close()
-
-
 def test_after_a_hundred_abrupt_disconnects_nothing_is_left(server: Server) -> None:
     for path in PATHS:
         with raw_get(server.port, path) as answer:
@@ -432,7 +418,7 @@ def test_after_a_hundred_abrupt_disconnects_nothing_is_left(server: Server) -> N
     for number, connection in enumerate(asked):
         if number % 2:
             assert connection.recv(1000)
-        leave(connection)
+        reset(connection)
     servers.until(lambda: counts(server) == before, f"{before}")
     assert before["open"] == 0
     log = server.output()[server.seen :]

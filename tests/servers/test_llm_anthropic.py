@@ -306,6 +306,7 @@ def real(model: local.Local) -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.timeout(180)  # A core may be busy, and an answer has hundreds of tokens.
 def test_a_real_model_streams_and_says_what_it_used(
     real: Server, model: local.Local
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from cookbook.llm import local, scripted
 from tests.kit import clients
 from tests.kit.changed import changed
-from tests.kit.servers import ROOT, Answer, Server, uvicorn
+from tests.kit.servers import ROOT, WAIT, Answer, Server, uvicorn
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -103,14 +103,14 @@ def test_a_client_says_why_an_answer_is_not_whole(
 def test_who_leaves_before_the_head_frees_the_place_and_the_provider() -> None:
     with ExitStack() as stack:
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        silent.settimeout(15)
+        silent.settimeout(WAIT)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         env = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "any"}
         server = stack.enter_context(uvicorn(APP, env=env))
         for path in ["/chat", "/chat/stream"] * 2:  # One more than there are places.
             client = sent(server.port, BODY, path=path)
             call, _ = silent.accept()
-            call.settimeout(15)
+            call.settimeout(WAIT)
             assert call.recv(65536).startswith(b"POST /v1/chat/completions")
             client.close()
             while call.recv(65536):

@@ -115,9 +115,7 @@ def test_a_hundred_abrupt_clients_leave_nothing_behind(
                 received = b""
                 while b"event: token" not in received:
                     received += client.recv(65_536)
-            # With a linger of zero a socket says RST in place of FIN.
-            linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            servers.reset(client)
     for number in range(1, CROWD + 1):
         assert provider.wait(number).hung_up_after in (0, 1)
     assert len(provider.requests()) == CROWD

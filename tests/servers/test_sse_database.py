@@ -20,6 +20,7 @@ from tests.kit import clients, servers
 from tests.kit.changed import changed
 from tests.kit.postgres import Postgres, programs
 from tests.kit.servers import (
+    WAIT,
     Answer,
     Server,
     granian,
@@ -167,9 +168,6 @@ def test_with_two_workers_everybody_gets_every_row(
     if database == "postgresql":
         url = request.getfixturevalue("real_postgres").url
     with uvicorn(APP, "--workers", "2", env={"DATABASE_URL": url}) as server:
-        # Each of the two opens the database before it serves.
-        server.expect("Application startup complete")
-        server.expect("Application startup complete")
         last = newest(url)
         with ExitStack() as stack:
             answers = [
@@ -231,7 +229,7 @@ class Writer:
 
     def close(self) -> None:
         """End it."""
-        self.psql.communicate(timeout=15)
+        self.psql.communicate(timeout=WAIT)
 
 
 @pytest.fixture(scope="module")
@@ -344,9 +342,10 @@ def test_postgresql_rings_so_a_row_need_not_wait_for_the_next_look(
         raw_get(server.port, f"/feed?after={last}") as answer,
     ):
         answer.chunk()
-        for number in (1, 2):
+        for _ in range(2):
             execute(real_postgres.url, INSERT)
-            assert rows(answer, 1) == [last + number]
+            # What was rolled back before has left a gap in the ids.
+            assert rows(answer, 1) == [newest(real_postgres.url)]
 
 
 @pytest.mark.usefixtures("on_postgres")
@@ -362,7 +361,7 @@ def test_a_row_that_rings_nobody_is_found_at_the_next_look(
     ):
         answer.chunk()
         execute(real_postgres.url, quietly)
-        assert rows(answer, 1) == [last + 1]
+        assert rows(answer, 1) == [newest(real_postgres.url)]
 
 
 @pytest.mark.usefixtures("on_postgres")
@@ -383,7 +382,7 @@ def test_a_feed_goes_on_when_postgresql_has_cut_all_connections(
         assert int(execute(url, CUT)) >= 1
         server.expect("The watcher has lost the database: ")
         execute(url, INSERT)
-        assert rows(answer, 1) == [last + 1]
+        assert rows(answer, 1) == [newest(url)]
 
 
 @pytest.mark.usefixtures("on_postgres")

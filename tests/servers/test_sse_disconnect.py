@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -20,14 +18,13 @@ from cookbook.catalog import ROOT
 from recipes.sse_disconnect import STALL
 from tests.kit import clients, servers
 from tests.kit.changed import changed
-from tests.kit.servers import Server, raw_get, uvicorn
+from tests.kit.servers import WAIT, Server, ask, raw_get, reset, uvicorn
 
 pytestmark = pytest.mark.timeout(servers.START + 30)
 
 WATCHED = "tests.servers.watched_sse_disconnect:app"
 FLOODING = ("--factory", "tests.servers.watched_sse_disconnect:flooding")
 STREAMS = ["/native", "/by-hand", "/sse-starlette"]
-WAIT = 15  # seconds
 PAGE = (ROOT / "docs/recipes/sse_disconnect.md").read_text("utf-8")
 
 Serve = Callable[..., AbstractContextManager[Server]]
@@ -78,20 +75,6 @@ def wait_until_left(
     return found["endpoints"]
 
 
-def ask(server: Server, path: str) -> socket.socket:
-    """Send a request without waiting for the answer."""
-    connection = socket.create_connection(("127.0.0.1", server.port), WAIT)
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    return connection
-
-
-def leave(connection: socket.socket) -> None:
-    """Reset the connection."""
-    linger = struct.pack("ii", 1, 0)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    connection.close()
-
-
 def unharmed(server: Server) -> bool:
     """Tell whether the log is free of errors."""
     return not re.search("Traceback|ERROR", server.output())
@@ -106,13 +89,13 @@ def test_after_a_thousand_abrupt_disconnects_nothing_is_left(book: Path) -> None
         before = left(server)
         for _ in range(10):
             for path in STREAMS:
-                asked = [ask(server, path) for _ in range(32)]
+                asked = [ask(server.port, path) for _ in range(32)]
                 for number, connection in enumerate(asked):
                     if number % 4:
                         assert connection.recv(1000)
-                    leave(connection)
-            for connection in [ask(server, "/report") for _ in range(4)]:
-                leave(connection)
+                    reset(connection)
+            for connection in [ask(server.port, "/report") for _ in range(4)]:
+                reset(connection)
             wait_until_left(server, before)
         # Who had read something was there for sure.
         assert 10 * 3 * 24 <= len(lines(book, 1)) <= 1004
@@ -128,11 +111,11 @@ def test_nor_after_two_hundred_that_never_read(path: str, book: Path) -> None:
         lines(book, 1)
         before = left(server) | {"endpoints": 0}
         for _ in range(5):
-            asked = [ask(server, path) for _ in range(40)]
+            asked = [ask(server.port, path) for _ in range(40)]
             for connection in asked:
                 assert connection.recv(1)
             for connection in asked:
-                leave(connection)
+                reset(connection)
             endpoints = wait_until_left(server, before)
         # FastAPI's error holds the endpoint's generator, which holds nothing.
         assert (endpoints > 0) == (path == "/native")
@@ -147,7 +130,7 @@ def test_a_client_that_takes_nothing_is_given_up_with_one_line_in_the_log(
 ) -> None:
     with uvicorn(*FLOODING, env=env(book, PAUSE=0, STALL=1)) as server:
         with ExitStack() as stack:
-            connection = stack.enter_context(ask(server, path))
+            connection = stack.enter_context(ask(server.port, path))
             assert connection.recv(1)
             (line,) = lines(book, 1)
             assert line.startswith(f"{path}: ")
@@ -176,7 +159,7 @@ def test_every_server_lets_the_recipe_notice(serve: Serve, book: Path) -> None:
                 assert line.startswith(f"{path}: ")
                 assert re.search("cancelled at an await|closed at a yield", line)
                 assert ("handler called" in line) == (path == "/sse-starlette")
-        connection = ask(server, "/report")
+        connection = ask(server.port, "/report")
         while left(server)["places"] == 0:
             time.sleep(servers.POLL)
         connection.close()
@@ -192,11 +175,11 @@ def test_so_it_does_with_clients_that_do_not_read(
 ) -> None:
     app = "tests.servers.watched_sse_disconnect:flooded"
     with serve(app, env=env(book, PAUSE=0, STALL=30 if leaves else 1)) as server:
-        asked = [ask(server, path) for path in STREAMS]
+        asked = [ask(server.port, path) for path in STREAMS]
         for connection in asked:
             assert connection.recv(1)
             if leaves:
-                leave(connection)
+                reset(connection)
         assert {line.split(":")[0] for line in lines(book, 3)} == set(STREAMS)
         found = left(server)
         assert found["places"] == found["generators"] == 0
@@ -399,9 +382,32 @@ def test_that_limit_ends_a_client_that_stalls_as_well(
     argv = [sys.executable, "-u", str(listen)]
     with servers.serve(argv, port, env=env(book, PAUSE=0)) as server:
         lines_before = left(server)
-        with ask(server, "/by-hand") as connection:
+        with ask(server.port, "/by-hand") as connection:
             assert connection.recv(1)
             lines(book, 1)
             # The socket is gone too, while its client still holds the other end.
             wait_until_left(server, lines_before)
             assert unharmed(server)
+
+
+@pytest.mark.timeout(servers.START + 60)
+def test_a_stream_whose_queue_is_always_ready_runs_until_ctrl_c_comes_twice() -> None:
+    """As docs/pitfalls/events.md says of StreamingResponse with asyncio.Queue."""
+
+    def streams() -> list[str]:
+        with raw_get(server.port, "/streams", {"Connection": "close"}) as answer:
+            found: list[str] = json.loads(answer.stream.read())
+        return found
+
+    with uvicorn("recipes.pitfalls.sse_disconnect.queue_always_ready:app") as server:
+        for path in ("/right-events", "/events"):
+            with raw_get(server.port, path) as answer:
+                assert answer.chunk() == b"data: 1\n\n"
+        servers.until(lambda: streams() == ["/events"], "the right one to end")
+        server.signal(signal.SIGINT)
+        server.expect(
+            "Waiting for background tasks to complete. (CTRL+C to force quit)"
+        )
+        assert server.process.poll() is None
+        server.signal(signal.SIGINT)
+        server.wait()

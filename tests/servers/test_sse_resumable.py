@@ -30,7 +30,16 @@ from tests.kit import clients, servers, sse
 from tests.kit.changed import changed
 from tests.kit.redis import Redis
 from tests.kit.redis import redis as run_redis
-from tests.kit.servers import HOST, Answer, Server, free_port, raw_get, serve, uvicorn
+from tests.kit.servers import (
+    HOST,
+    WAIT,
+    Answer,
+    Server,
+    free_port,
+    raw_get,
+    serve,
+    uvicorn,
+)
 
 pytestmark = pytest.mark.timeout(servers.START + 30)
 
@@ -335,7 +344,7 @@ def test_redis_restarted_in_mid_stream_loses_and_doubles_nothing(
         reader.read_on(answer, until=2)
         # Without a goodbye, while the shop is at work.
         process.send_signal(signal.SIGKILL)
-        process.wait(15)
+        process.wait(WAIT)
     try:
         server.expect("Redis did not")
         post(server, "/orders/8")
@@ -520,7 +529,7 @@ async def following(*logs: RedisLog) -> AsyncIterator[None]:
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(WAIT):
             await test()
 
     asyncio.run(limited())
@@ -734,10 +743,13 @@ def test_an_idle_copy_keeps_what_it_has(logs: Callable[[], RedisLog]) -> None:
                 await log.copied.wait()
             assert not log.copied.is_set()
             await log.redis.config_resetstat()
+            loop = asyncio.get_running_loop()
+            began = loop.time()
             await asyncio.sleep(0.1)
             # Redis holds each question for 20 ms.
             asked = await log.redis.info("commandstats")
-            assert asked["cmdstat_xrange"]["calls"] <= 10
+            most = (loop.time() - began) / 0.02 + 2
+            assert asked["cmdstat_xrange"]["calls"] <= most
             assert list(log.events) == kept
             assert log.total == 1
 
@@ -805,12 +817,16 @@ def test_while_redis_is_away_the_log_waits_and_says_so(
     async def test() -> None:
         log = RedisLog(f"redis://{HOST}:{port}/0")
         async with following(log):
+            loop = asyncio.get_running_loop()
+            began = loop.time()
             adding = asyncio.create_task(log.append("order", "1"))
-            await asyncio.wait([adding], timeout=0.2)
-            assert not adding.done()
+            said = ("Redis did not answer", "Redis did not take")
+            while min(caplog.text.count(each) for each in said) < 3:
+                await asyncio.wait([adding], timeout=0.01)
+                assert not adding.done()
             # With a pause of 10 ms between two attempts.
-            assert 3 <= caplog.text.count("Redis did not answer") <= 25
-            assert 3 <= caplog.text.count("Redis did not take") <= 25
+            most = (loop.time() - began) / 0.01 + 2
+            assert max(caplog.text.count(each) for each in said) <= most
             with run_redis(port=port):
                 await adding
                 assert [e.data for e in await take(read(log, ""), 1)] == ["1"]

@@ -158,8 +158,7 @@ def test_attack_a_thousand_who_break_off_leave_no_place_and_no_task(
             if number % 2:
                 Answer(connection).abort()
             else:
-                linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                servers.reset(connection)
     servers.until(lambda: counts(busy) == idle, "the last place to be free")
     assert idle["open"] == []
     # Of those who left before the first chunk, the server met most.

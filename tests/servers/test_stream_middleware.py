@@ -5,8 +5,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +18,7 @@ import pytest
 from cookbook.catalog import ROOT
 from tests.kit import clients, servers
 from tests.kit.changed import changed
-from tests.kit.servers import START, WAIT, Server, raw_get, uvicorn
+from tests.kit.servers import START, Server, ask, raw_get, reset, uvicorn
 
 pytestmark = pytest.mark.timeout(2 * START)
 APP = "recipes.stream_middleware:app"
@@ -70,21 +68,6 @@ def at_rest(server: Server) -> dict[str, Any]:
 
     servers.until(alone, "the other requests to end")
     return found
-
-
-def ask(port: int, path: str, fields: bytes = b"") -> socket.socket:
-    """Send a request whose header may hold any bytes."""
-    connection = socket.create_connection(("127.0.0.1", port), WAIT)
-    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
-    connection.sendall(head + fields + b"\r\n")
-    return connection
-
-
-def leave(connection: socket.socket) -> None:
-    """Reset the connection."""
-    linger = struct.pack("ii", 1, 0)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    connection.close()
 
 
 # What a reader types -----------------------------------------------------------------
@@ -237,7 +220,7 @@ def test_after_a_hundred_abrupt_disconnects_nothing_is_left(server: Server) -> N
         for number, connection in enumerate(asked):
             if number % 2:
                 assert connection.recv(1000)
-            leave(connection)
+            reset(connection)
     servers.until(lambda: counts(server) == before, f"{before}")
     log = server.output()[server.seen :]
     assert 50 <= log.count("client left") <= 100
@@ -258,7 +241,7 @@ def test_nor_after_clients_that_never_read(
     for connection in asked:
         assert connection.recv(1)
     for connection in asked:
-        leave(connection)
+        reset(connection)
     servers.until(lambda: counts(flooded) == before, f"{before}")
     assert "Traceback" not in flooded.output()
 
@@ -290,11 +273,12 @@ def test_each_of_two_workers_writes_the_lines_of_its_own_streams() -> None:
     app = "tests.servers.watched_stream_middleware:app"
     with uvicorn(app, "--workers", "2", env=QUICK) as running:
         pids: set[int] = set()
-        asked = 0
-        while len(pids) < 2:
+
+        def both() -> bool:
             pids.add(counts(running)["pid"])
-            asked += 1
-            assert asked < 500
+            return len(pids) == 2
+
+        servers.until(both, "an answer of each worker", START)
         names = [f"order-{number:03}" for number in range(12)]
         answers = [
             ask(running.port, "/orders", f"X-Request-ID: {name}\r\n".encode())

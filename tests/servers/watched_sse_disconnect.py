@@ -27,15 +27,23 @@ def left() -> dict[str, int]:
     found = [it for it in gc.get_objects() if isinstance(it, AsyncGeneratorType)]
     alive = [it.ag_code for it in found if it.ag_frame is not None]
     endpoints = alive.count(sse_disconnect.native.__code__)
-    fds = [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    descriptors = [target(fd) for fd in Path("/proc/self/fd").iterdir()]
     return {
         "generators": len(alive) - endpoints,
         "endpoints": endpoints,
         "tasks": len(asyncio.all_tasks()),
-        "sockets": sum(str(fd.readlink()).startswith("socket:") for fd in fds),
+        "sockets": sum(fd.startswith("socket:") for fd in descriptors),
         "places": len(sse_disconnect.visits),
         "pid": os.getpid(),
     }
+
+
+def target(descriptor: Path) -> str:
+    """Say what a file descriptor is; nothing if a thread has closed it just now."""
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:
+        return ""
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
