@@ -117,7 +117,7 @@ def test_well():
 
 @pytest.mark.parametrize(
     ("count", "broken", "code", "runs"),
-    [(1, False, 0, 2), (5, False, 0, 2), (1, True, 1, 2), (6, False, 1, 1)],
+    [(1, False, 0, 2), (20, False, 0, 2), (1, True, 1, 2), (21, False, 1, 1)],
 )
 def test_what_fails_beside_others_is_run_once_more_alone_if_it_is_not_much(
     count: int,

@@ -18,6 +18,7 @@ from tests.kit import sse
 from tests.kit.servers import HOST, WAIT, Answer
 
 Event = tuple[str, dict[str, Any]]
+PING = b": ping\n\n"  # FastAPI's own, after 15 seconds of silence
 
 
 class Stream:
@@ -28,12 +29,15 @@ class Stream:
         self.status = int(self.answer.head.split()[1])
 
     def next(self) -> Event:
-        """Read one chunk, which must be one event; EOFError if it was the last."""
-        chunk = self.answer.chunk()
-        if not chunk:
-            raise EOFError("the stream has ended")
-        (found,) = sse.parse([chunk]).events
-        return found.event, json.loads(found.data)
+        """Read one chunk, which must be one event; EOFError if it was the last.
+
+        A ping may come before it, on a machine that is very busy.
+        """
+        while chunk := self.answer.chunk():
+            if chunk != PING:
+                (found,) = sse.parse([chunk]).events
+                return found.event, json.loads(found.data)
+        raise EOFError("the stream has ended")
 
     def rest(self) -> list[Event]:
         """Read all events up to the end."""

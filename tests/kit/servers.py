@@ -240,6 +240,9 @@ def uvicorn(
     warm = warm and not {"--workers", "--reload"} & set(options)
     # Unbuffered, so that what the app prints is in the output at once.
     argv = [sys.executable, "-u", "-m", "uvicorn", app, "--port", str(port), *options]
+    if "--workers" in options:
+        # It ends a worker that does not answer in time, as on a machine that is busy.
+        argv += ["--timeout-worker-healthcheck", str(START)]
     with serve(argv, port, cwd=cwd, env=env, warm=warm) as server:
         if "--workers" in options and "--reload" not in options:
             # It listens before they all serve. With --reload there is only one.

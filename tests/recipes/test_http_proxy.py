@@ -581,7 +581,7 @@ def test_a_connection_that_does_not_open_is_a_504(
 def test_a_service_that_says_nothing_in_its_time_is_a_504(
     shop: Upstream, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr(http_proxy, "FIRST_BYTE", 0.3)  # seconds, also to connect
+    monkeypatch.setattr(http_proxy, "FIRST_BYTE", 1.0)  # seconds, also to connect
     shop.says(said)
     said_no(drive(app, "/shop/x"), 504)
     assert shop.asked[0].gone.wait(WAIT)
@@ -614,7 +614,7 @@ def test_too_many_open_requests_are_a_503(
     shop: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_proxy, "LIMITS", httpx2.Limits(max_connections=1))
-    monkeypatch.setattr(http_proxy, "CONNECT", 0.05)
+    monkeypatch.setattr(http_proxy, "CONNECT", 0.5)
     shop.says(CHUNKED + ONE, TWO + END)
     with TestClient(app) as client, client.stream("GET", "/shop/x") as first:
         assert first.status_code == 200
@@ -661,7 +661,7 @@ def test_what_ends_with_the_connection_ends_well(shop: Upstream) -> None:
 def test_an_answer_that_comes_to_a_halt_is_cut(
     shop: Upstream, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(http_proxy, limit, 0.1)
+    monkeypatch.setattr(http_proxy, limit, 1.0)
     shop.says(CHUNKED + ONE)
     run = drive(app, "/shop/x")
     assert isinstance(run.error, TimeoutError)
@@ -673,7 +673,7 @@ def test_a_client_that_never_reads_is_cut_when_the_time_is_over(
     shop: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Attack: A client never reads: it is cut when its time is over."""
-    monkeypatch.setattr(http_proxy, "TOTAL", 0.1)
+    monkeypatch.setattr(http_proxy, "TOTAL", 1.0)
     shop.says(CHUNKED + ONE + TWO)
     run = drive(app, "/shop/x", stall_at=2)
     assert isinstance(run.error, TimeoutError)

@@ -217,7 +217,7 @@ def test_an_answer_that_broke_off_ends_with_failed_and_never_with_done(
     play: Play, scenario: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if scenario.startswith("stall"):  # The others end by themselves.
-        monkeypatch.setattr(llm_anthropic, "SILENCE", 0.2)
+        monkeypatch.setattr(llm_anthropic, "SILENCE", 2.0)
     run = play(scenario)
     kind = "truncated" if scenario in CUT else "provider"
     if scenario == "overloaded-midstream":

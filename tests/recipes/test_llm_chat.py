@@ -185,7 +185,7 @@ def short_deadlines(
     calls = getattr(request.node, "callspec", None)
     name = calls.params.get("name", "stall") if calls else "stall"
     if name.startswith("stall"):
-        monkeypatch.setattr(llm_chat, "FIRST", 0.5)
+        monkeypatch.setattr(llm_chat, "FIRST", 2.0)
         monkeypatch.setattr(llm_chat, "IDLE", 0.1)
 
 
@@ -446,7 +446,7 @@ class Eager(Stub):
 def test_the_total_deadline_ends_an_answer_that_never_pauses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(llm_chat, "TOTAL", 0.2)
+    monkeypatch.setattr(llm_chat, "TOTAL", 1.0)
     stubbed(monkeypatch, lambda: Eager(1))
     run = ask()
     *tokens, last = events(run)

@@ -232,7 +232,7 @@ def test_a_silent_provider_is_given_up_and_asked_once(
     play: Play, monkeypatch: pytest.MonkeyPatch, file: Path, silent: scripted.Provider
 ) -> None:
     assert llm_collect.SILENCE == 30
-    monkeypatch.setattr(llm_collect, "SILENCE", 0.2)
+    monkeypatch.setattr(llm_collect, "SILENCE", 2.0)
     for number, scenario in enumerate(("silent", "stall-after-first"), 1):
         assert last(play(scenario))[0] == "failed"
         assert len(silent.requests()) == number

@@ -256,7 +256,7 @@ def test_a_provider_that_falls_silent_is_given_up(
     scenario: str,
     status: int,
 ) -> None:
-    monkeypatch.setattr(llm_gateway, "SILENCE", 0.2)
+    monkeypatch.setattr(llm_gateway, "SILENCE", 2.0)
     run = ask(scenario)
     assert run.status == status
     assert run.body.endswith(BROKE_OFF)

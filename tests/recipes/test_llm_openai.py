@@ -174,7 +174,7 @@ def test_an_answer_that_broke_off_ends_with_failed_and_never_with_done(
     play: Play, scenario: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if scenario.startswith("stall"):  # The others end by themselves.
-        monkeypatch.setattr(llm_openai, "SILENCE", 0.2)
+        monkeypatch.setattr(llm_openai, "SILENCE", 2.0)
     run = play(scenario, path)
     kind = "truncated" if scenario in CUT else "provider"
     failed = {"type": kind, "message": BROKE_OFF, "retryable": True}

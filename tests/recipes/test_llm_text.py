@@ -160,7 +160,7 @@ def test_the_reader_sees_what_the_table_says(
     if model.startswith(("stall", "no-head")):
         # The provider's head, where one comes, has this time too.
         for recipe in (llm_text, llm_openai):
-            monkeypatch.setattr(recipe, "SILENCE", 0.5)
+            monkeypatch.setattr(recipe, "SILENCE", 2.0)
     run = play(model)
     assert str(run.status) == status
     complete = "".join(said(model)).encode()
@@ -294,7 +294,7 @@ def test_a_provider_that_is_not_there_is_a_502(
 def test_a_provider_that_sends_no_head_is_a_502_after_the_silence(
     play: Play, provider: scripted.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llm_text, "SILENCE", 0.5)
+    monkeypatch.setattr(llm_text, "SILENCE", 2.0)
     assert play("no-head").status == 502
     assert provider.wait(1).hung_up_after == 0
 

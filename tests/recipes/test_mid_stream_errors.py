@@ -229,11 +229,11 @@ def test_who_gets_no_first_order_in_time_is_told_503(
 def test_the_wait_for_the_first_order_has_its_limit_and_the_next_have_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recipe, "FIRST", 0.2)
+    monkeypatch.setattr(recipe, "FIRST", 1.0)
 
     async def slow_later(_: str, __: int) -> AsyncGenerator[Order]:
         yield Order(id=1, item="tea")
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.2)
         yield Order(id=2, item="tea")
 
     monkeypatch.setattr(recipe, "read_orders", slow_later)

@@ -469,7 +469,7 @@ def test_a_dependency_sees_no_exception_unless_the_request_is_given_up(
         note("sees nothing")
 
     monkeypatch.setattr(app, "dependency_overrides", {take_a_place: watch})
-    monkeypatch.setattr(sse_disconnect, "STALL", 0.1)
+    monkeypatch.setattr(sse_disconnect, "STALL", 0.5)
     left = drive(app, path, disconnect_at=2).journal
     assert left[-2:] == ["sees nothing", "returned"]
     stalled = drive(app, path, stall_at=2).journal
@@ -486,7 +486,7 @@ def test_a_client_that_takes_nothing_is_given_up(
     path: str, monkeypatch: pytest.MonkeyPatch, book: Path
 ) -> None:
     """Attack: A client never reads: it is given up, and its place is free."""
-    monkeypatch.setattr(sse_disconnect, "STALL", 0.2)
+    monkeypatch.setattr(sse_disconnect, "STALL", 0.5)
     run = drive(app, path, stall_at=3)
     assert run.journal[-1] == "returned"
     assert "disconnect" not in run.journal

@@ -127,7 +127,7 @@ def test_the_provider_is_left_before_it_makes_another_token(
     holder, other = server, server
     if workers == 2:
         holder, other = request.getfixturevalue("pair")
-    query = "&seconds=0.5" if way == "deadline" else ""
+    query = "&seconds=2" if way == "deadline" else ""
     with generation(holder.port, "tea", query=query) as stream:
         two_tokens(stream, gate)
         if way == "request":
@@ -154,7 +154,7 @@ def test_a_provider_that_writes_on_makes_at_most_two_tokens_more(
         until(lambda: len(channels(store)) == 2, "both listen")
         streams = [
             stack.enter_context(generation(holder.port, way, query=query))
-            for way, query in [("request", ""), ("leaving", ""), ("d", "&seconds=0.6")]
+            for way, query in [("request", ""), ("leaving", ""), ("d", "&seconds=1.5")]
         ]
         for stream in streams[:2]:
             assert [stream.next()[0] for _ in range(3)] == ["start", "token", "token"]

@@ -24,7 +24,7 @@ def test_the_ping_comes_with_the_order_that_ends_the_silence(
 ) -> None:
     async def states(_: float) -> AsyncGenerator[Order, None]:
         yield Order(id=7, state="placed")
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(1.0)
         note("the silence is over")
         yield Order(id=7, state="delivered")
 

@@ -25,7 +25,7 @@ def test_the_first_ping_ends_the_feed(
     async def states(_: float) -> AsyncGenerator[Order, None]:
         try:
             yield Order(id=7, state="placed")
-            await asyncio.sleep(0.35)
+            await asyncio.sleep(1.0)
             yield Order(id=7, state="delivered")
         except asyncio.CancelledError:
             note("cancelled")
