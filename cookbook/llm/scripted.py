@@ -120,7 +120,7 @@ class Provider:
         client that cannot run cannot hang up either.
 
         Raises:
-            TimeoutError: this did not come true within five seconds.
+            TimeoutError: this did not come true within `WAIT` seconds.
         """
         return self._record.wait(number, until)
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +139,11 @@ def test_so_do_those_of_two_workers_at_ctrl_c() -> None:
 
 def resumed(port: int, path: str, last_id: str) -> int:
     """Come back with an id, as often as one is sent away; give the first order's id."""
+    fields = {"Last-Event-ID": last_id}
     while True:
-        with raw_get(port, path, {"Last-Event-ID": last_id}) as answer:
-            # A worker that is about to stop answers with another farewell.
-            if found := sse.parse([answer.chunk()]).last_event_id:
+        # A worker that is about to stop answers with another farewell, or ends first.
+        with suppress(ConnectionResetError, EOFError), raw_get(port, path, fields) as a:
+            if found := sse.parse([a.chunk()]).last_event_id:
                 return int(found)
 
 

@@ -214,6 +214,7 @@ def test_with_two_workers_a_stop_works_whichever_of_them_it_comes_to(
                 assert post_cancel(server.port, f"tea-{number}") == 204
                 ended = stream.rest()
                 assert ended == [("cancelled", {"by": "request", "tokens": 2})]
+            gate.wait(number + 1)  # Until then it could take the next one's tokens.
 
 
 def test_without_redis_another_worker_knows_nothing(

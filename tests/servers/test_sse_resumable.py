@@ -749,7 +749,8 @@ def test_an_idle_copy_keeps_what_it_has(logs: Callable[[], RedisLog]) -> None:
             # Redis holds each question for 20 ms.
             asked = await log.redis.info("commandstats")
             most = (loop.time() - began) / 0.02 + 2
-            assert asked["cmdstat_xrange"]["calls"] <= most
+            # On a machine that is busy it may not have come to a question.
+            assert asked.get("cmdstat_xrange", {"calls": 0})["calls"] <= most
             assert list(log.events) == kept
             assert log.total == 1
 
