@@ -241,8 +241,9 @@ def uvicorn(
     # Unbuffered, so that what the app prints is in the output at once.
     argv = [sys.executable, "-u", "-m", "uvicorn", app, "--port", str(port), *options]
     if "--workers" in options:
-        # It ends a worker that does not answer in time, as on a machine that is busy.
-        argv += ["--timeout-worker-healthcheck", str(START)]
+        # After five seconds it would end a worker that is slow on a busy machine. And
+        # it may take so long until it notices that a worker has died.
+        argv += ["--timeout-worker-healthcheck", str(WAIT)]
     with serve(argv, port, cwd=cwd, env=env, warm=warm) as server:
         if "--workers" in options and "--reload" not in options:
             # It listens before they all serve. With --reload there is only one.
