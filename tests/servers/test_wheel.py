@@ -35,6 +35,8 @@ def installed(built_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     shutil.copytree(built_site, tree / "site")
     uv("build", "--wheel", "--no-build-isolation", "-o", tree / "dist", cwd=tree)
     (wheel,) = (tree / "dist").glob("*.whl")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"`uvx --from ./{wheel.name} cookbook serve`" in readme
     target = tree / "installed"
     uv("pip", "install", "--no-deps", "--target", target, wheel, cwd=tree)
     return target
