@@ -204,7 +204,7 @@ def take(
     for name, is_new in files.items():
         said = "" if is_new else " is there already, the same"
         console.print(f"{folder / name}{said}", markup=False, soft_wrap=True)
-    for line in taking.advice(taken, files):
+    for line in taking.advice(taken, files, folder):
         console.print(line, markup=False, soft_wrap=True)
 
 

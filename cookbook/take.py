@@ -11,10 +11,12 @@ import inspect
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import requires
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from fastapi import APIRouter
@@ -332,15 +334,20 @@ def same(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content
 
 
-def advice(taken: Taken, files: Iterable[str]) -> list[str]:
+def advice(taken: Taken, files: Iterable[str], folder: Path) -> list[str]:
     """Say what a reader does next: what to add to a project, or how to run the test."""
     if PROJECT not in files:
-        return [
-            f"There is a {PROJECT} already. Add to its dependencies:",
-            "  " + ", ".join(f'"{line}"' for line in taken.packages),
-            "and to what its tests need:",
-            "  " + ", ".join(f'"{line}"' for line in taken.tools),
-        ]
+        there = named(folder / PROJECT)
+        parts = {
+            "Add to its dependencies:": taken.packages,
+            "Add to what its tests need:": taken.tools,
+        }
+        said = [f"There is a {PROJECT} already."]
+        for heading, lines in parts.items():
+            missing = [f'"{line}"' for line in lines if package(line) not in there]
+            if missing:
+                said += [heading, "  " + ", ".join(missing)]
+        return said if len(said) > 1 else [f"{said[0]} It names all that is needed."]
     wanted = " ".join(shlex.quote(line) for line in [*taken.packages, *taken.tools])
     return [
         "In that folder, run its test with uv:",
@@ -349,6 +356,27 @@ def advice(taken: Taken, files: Iterable[str]) -> list[str]:
         f"  python -m pip install {wanted}",
         "  python -m pytest",
     ]
+
+
+def package(requirement: str) -> str:
+    """Give the name of a requirement's package, as PEP 503 compares names."""
+    name = re.match(r"[\w.-]*", requirement.strip())
+    return re.sub(r"[-_.]+", "-", name.group() if name else "").lower()
+
+
+def named(file: Path) -> set[str]:
+    """Name the packages that a `pyproject.toml` asks for; none if it cannot be read."""
+    try:
+        told = tomllib.loads(file.read_text("utf-8"))
+        about = told.get("project", {})
+        groups = [about.get("dependencies", [])]
+        groups += about.get("optional-dependencies", {}).values()
+        groups += told.get("dependency-groups", {}).values()
+        lines = list(chain.from_iterable(groups))
+    except (OSError, ValueError, AttributeError, TypeError):  # not as TOML or PEP 621
+        return set()
+    # A group may also include another one, as a table.
+    return {package(line) for line in lines if isinstance(line, str)}
 
 
 def project(taken: Taken, folder: Path) -> str:

@@ -65,7 +65,7 @@ def put(recipe: Recipe, folder: Path, *, router: bool) -> Home:
     """Do what the command does, for a recipe that has been read already."""
     got = take.take(recipe, folder, router=router)
     files = take.written(got, folder)
-    said = [*(str(folder / name) for name in files), *take.advice(got, files)]
+    said = [*(str(folder / name) for name in files), *take.advice(got, files, folder)]
     return Home(folder, "\n".join(said))
 
 
@@ -445,12 +445,49 @@ def test_a_project_that_is_there_gets_lines_to_add_and_keeps_its_own(
     home = taken("sse_keepalive", tmp_path)
     assert home.files["pyproject.toml"] == "mine = 1\n"
     said = home.output.splitlines()
-    at = said.index("There is a pyproject.toml already. Add to its dependencies:")
-    assert said[at + 1 : at + 4] == [
+    at = said.index("There is a pyproject.toml already.")
+    assert said[at + 1 :] == [
+        "Add to its dependencies:",
         '  "anyio>=4.16", "fastapi>=0.165", "sse-starlette>=3.7", "uvicorn>=0.54"',
-        "and to what its tests need:",
+        "Add to what its tests need:",
         f'  "{take.requirements()["httpx2"]}", "{take.requirements()["pytest"]}"',
     ]
+
+
+def test_what_a_project_asks_for_already_is_not_asked_for_again(tmp_path: Path) -> None:
+    taken("plain_text", tmp_path)
+    again = taken("plain_text", tmp_path).output.splitlines()
+    well = "There is a pyproject.toml already. It names all that is needed."
+    assert again[-1] == well
+    more = taken("sse_keepalive", tmp_path).output.splitlines()
+    assert more[-2:] == [
+        "Add to its dependencies:",
+        '  "anyio>=4.16", "sse-starlette>=3.7"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("project", "missing"),
+    [
+        ('[project]\ndependencies = ["FastAPI[all] >=0.1"]', ["uvicorn"]),
+        ('[project.optional-dependencies]\nweb = ["uvicorn[standard]"]', ["fastapi"]),
+        (
+            '[dependency-groups]\na = ["uvicorn"]\nb = [{include-group = "a"}]',
+            ["fastapi"],
+        ),
+        ("[project]\ndependencies = 7", ["fastapi", "uvicorn"]),
+        ('project = "tea"', ["fastapi", "uvicorn"]),
+        ("no toml", ["fastapi", "uvicorn"]),
+    ],
+)
+def test_it_reads_the_project_as_the_standards_say_or_lists_all(
+    project: str, missing: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(project, "utf-8")
+    said = taken("plain_text", tmp_path).output.splitlines()
+    lines = {"fastapi": '"fastapi>=0.165"', "uvicorn": '"uvicorn>=0.54"'}
+    wanted = [lines[name] for name in missing]
+    assert said[said.index("Add to its dependencies:") + 1] == "  " + ", ".join(wanted)
 
 
 def test_it_says_which_files_it_wrote_and_how_the_test_is_run(tmp_path: Path) -> None:

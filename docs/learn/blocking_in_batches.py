@@ -18,7 +18,7 @@ BATCH = 1000  # rows
 
 # --8<-- [start:rows]
 def read_orders(rows: int) -> Iterator[str]:
-    """Give a line for each row; put your cursor here, which blocks at each row."""
+    """Give a line for each row; put your own query here, which blocks at each row."""
     for number in range(1, rows + 1):
         yield f"order {number}\n"
 

@@ -22,7 +22,7 @@ COMMANDS = [
     Command("sse_basic", f"curl -N {HERE}/native", "event: end"),
     Command("sse_basic", f"curl --no-buffer {HERE}/native", "event: end"),
     Command("sse_basic", f"curl -N -i {HERE}/native", "text/event-stream"),
-    Command("sse_basic", f"curl -N -i --raw {HERE}/by-hand", "transfer-encoding"),
+    Command("sse_basic", f"curl -N -i --raw {HERE}/native", "transfer-encoding"),
     Command(
         "sse_basic", f"curl -N --max-time 1 {HERE}/native", "Operation timed out", 28
     ),
