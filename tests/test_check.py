@@ -394,6 +394,42 @@ def test_a_single_event_is_the_end_if_it_has_a_name() -> None:
     assert not is_apart([])
 
 
+GZIP = EVENTS | {"content-encoding": "gzip"}
+
+
+@pytest.mark.parametrize(
+    ("unpacked", "bodies", "pause", "is_found"),
+    [
+        (None, 2, 1.0, True),  # Nothing could be unpacked in two seconds.
+        (None, 1, 0.9, False),
+        (0.1, 2, 1.0, False),
+        (3.0, 3, 1.0, True),
+        (3.0, 6, 1.0, False),  # It began late, and went on.
+    ],
+)
+def test_compression_is_judged_by_the_first_byte_that_could_be_unpacked(
+    unpacked: float | None, bodies: int, pause: float, is_found: bool
+) -> None:
+    run = heard(*[EVENT] * bodies, headers=GZIP, pause=pause)
+    run.seen.unpacked = unpacked
+    assert codes(run) == ["compression-buffers"] * is_found
+
+
+def test_a_finding_shows_a_little_of_what_was_seen() -> None:
+    def told(run: Run) -> str:
+        (found,) = [one for look in LOOKS for one in look(run)]
+        return found.seen
+
+    assert told(WRONG["event-without-data"]) == "1 times: end"
+    assert told(WRONG["stray-line"]) == "1 times: two"
+    text = "tea 0123456789\ufffd0123456789 tea".encode()
+    assert told(heard(text, headers=TEXT)) == "near '0123456789\ufffd0123456789'"
+    long = "x" * 41
+    assert resumed(heard(EVENT), Message("event", "", "", long), set()) == Found(
+        "resume-lost", f"{long[:40]} … did not come within 0.0 s"
+    )
+
+
 def event(number: int, data: str = "{}") -> Message:
     return Message("event", data, "message", str(number), has_id=True)
 
@@ -582,6 +618,48 @@ def test_a_compressed_stream_that_gives_nothing_is_found(
     assert [one.code for one in doctor.found] == ["compression-buffers"]
     assert "nothing could be unpacked of gzip" in doctor.found[0].seen
     assert len(asked) == 3
+
+
+def test_a_server_that_compresses_slowly_only_once_is_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cookbook.check.SETTLE", 0.1)
+    monkeypatch.setattr("cookbook.check.PATIENCE", 0.1)
+    left = asyncio.Event()
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+
+    async def held() -> AsyncIterator[bytes]:
+        yield packer.compress(b"tea")
+        await left.wait()  # until the client leaves
+
+    whole = packer.compress(b"tea") + packer.flush()
+    headers = {"content-encoding": "gzip"}
+    app, asked = app_of(
+        StreamingResponse(held(), headers=headers), Response(whole, headers=headers)
+    )
+    with serving(app) as url:
+        doctor = Check(Ask(url))
+        # Whatever the machine does, the second answer comes within these two seconds.
+        doctor.watched = heard(EVENT, EVENT, pause=2.0, ask=doctor.seen.ask)
+        asyncio.run(doctor.compression())
+    assert (doctor.found, len(asked)) == ([], 2)
+
+
+def test_of_a_long_answer_only_a_part_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cookbook.check.ENOUGH", 100)
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"data: {}\n\n"
+            await asyncio.sleep(0)
+
+    app, _ = app_of(StreamingResponse(endless(), headers=EVENTS))
+    with serving(app) as url:
+        doctor = Check(Ask(url))
+        run = asyncio.run(doctor.again(doctor.seen.ask, WAIT))
+    assert run
+    assert run.seen.ending == "left"
+    assert run.seen.seconds < WAIT
 
 
 def test_gzip_that_is_none_is_found_when_it_is_asked_for() -> None:
