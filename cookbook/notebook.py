@@ -243,9 +243,10 @@ def lab(folder: Path, *, browser: bool) -> None:
     options = ["--ip=127.0.0.1", "--log-level=ERROR", "--LabApp.log_level=ERROR"]
     # Ctrl+C would ask whether it is meant.
     options.append("--ServerApp.answer_yes=True")
-    # It would look for a new version of itself, elsewhere.
+    # It would look elsewhere for a new version of itself, and ask whether for news too.
     never = "jupyterlab.NeverCheckForUpdate"
     options.append(f"--LabApp.check_for_updates_class={never}")
+    options.append("--LabApp.news_url=None")
     if not browser:
         options.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:

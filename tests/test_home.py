@@ -41,6 +41,11 @@ def test_it_has_about_ten_lines_and_the_page_shows_it_whole() -> None:
     assert f'--8<-- "{SOURCE.relative_to(ROOT).as_posix()}"' in PAGE
 
 
+def test_it_needs_no_package_but_those_that_the_page_installs() -> None:
+    assert tie.imports(SOURCE) == {"fastapi"}
+    assert "    python -m pip install fastapi uvicorn\n" in PAGE
+
+
 def test_no_line_waits_for_the_next_one(first_stream: ModuleType) -> None:
     run = drive(first_stream.app, "/", stall_at=3, disconnect_at=3)
     assert [len(chunk.splitlines()) for chunk in run.chunks] == [1, 1]

@@ -668,6 +668,7 @@ def test_open_serves_copies_in_jupyterlab_and_touches_no_tracked_file(
             query = {"token": token}
             found_there = httpx2.get(f"{chapter}/first_stream.ipynb", params=query)
             assert found_there.status_code == 200
+            assert '"news": {"disabled": true}' in found_there.text
             listed = httpx2.get(f"{url}/api/contents?token={token}", timeout=LAB).json()
             names = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
             assert {item["name"] for item in listed["content"]} == names

@@ -100,12 +100,16 @@ COMMANDS |= {
     f"curl -sN --compressed {PROXY}/unbuffered",
 }
 COMMANDS |= reading.LINES
-# What no test runs: an engine is not there, and pytest would run a test once more.
-# test_container.py holds the first against compose.yaml; tests/test_attacks.py looks
-# for the test that the second names.
+# What no test runs: an engine is not there, pytest would run a test once more, and no
+# test asks a package index. test_container.py holds the first against compose.yaml;
+# tests/test_attacks.py looks for the test that the second names; tests/test_home.py for
+# the packages of the third; `make test` begins as the last two do.
 COMMANDS |= {
     "docker compose -f docs/production/compose.yaml up --build --scale app=2",
     "python -m pytest tests/servers -k test_attack_nginx_gives_half_a_head_up",
+    "python -m pip install fastapi uvicorn",
+    "python3 -m venv .venv",
+    "make .venv/all",
 }
 # Those of docs/learn; the tests in tests/learn run the programs and ask them.
 COMMANDS |= {
