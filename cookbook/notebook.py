@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 NOTEBOOKS = ROOT / "notebooks"
 MINE = ROOT / "my-notebooks"  # the reader's copies, which git ignores
 CELL = 60  # seconds that one cell may take
+TURN = 0.0005  # seconds after which a thread lets another one run
 WAIT = 15.0  # seconds until an application has to be through with a request
 METADATA = {"tags", "jupyter"}  # what is kept of a cell's metadata
 
@@ -82,6 +83,9 @@ class Server:
     def __init__(self, app: ASGIApp) -> None:
         self._sent = list[Sent]()
         self._running = ExitStack()
+        # A chapter's client shares this process. Without more frequent turns it may
+        # read nothing before a quick export is over, as if that had been buffered.
+        sys.setswitchinterval(TURN)
         self.url = self._running.enter_context(serving(counted(app, self._sent)))
         # So that no reader times the first answer; whatever it is will do.
         httpx2.get(f"{self.url}/openapi.json", trust_env=False)
@@ -93,7 +97,7 @@ class Server:
     def sent(self) -> Sent:
         """Tell what became of the latest request, once the application has let it go.
 
-        Raises LookupError if there was none, TimeoutError if it takes more than 5 s.
+        Raises LookupError if there was none, TimeoutError if it takes more than `WAIT`.
         """
         if not self._sent:
             raise LookupError(f"Nobody has asked {self.url} for anything yet")

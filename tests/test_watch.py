@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from xml.etree import ElementTree
@@ -12,7 +13,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 
 from cookbook.background import serving
-from cookbook.notebook import Server
+from cookbook.notebook import TURN, Server
 from cookbook.watch import WIDTH, Arrival, Stream, picture, watch
 from tests.kit.servers import WAIT, free_port
 
@@ -241,3 +242,13 @@ def test_a_stream_that_falls_silent_is_told_so_far(
     done.set()
     server.stop()
     assert (stream.ending, stream.body) == ("silent", b"1\n")
+
+
+def test_a_server_in_this_process_lets_its_client_have_a_turn_soon() -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)  # Python's own
+    try:
+        Server(answering(StreamingResponse(iter(["tea"])))).stop()
+        assert sys.getswitchinterval() == pytest.approx(TURN)
+    finally:
+        sys.setswitchinterval(before)
