@@ -398,9 +398,9 @@ def test_with_a_timeout_around_each_read_a_source_that_hangs_becomes_a_last_item
 def test_fastapi_pings_only_when_the_first_order_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recipe, "PAUSE", 0.05)
-    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.001)
-    chunks = drive(app, "/native").chunks
+    monkeypatch.setattr(recipe, "PAUSE", 1.0)  # before each order, the first one too
+    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.4)
+    chunks = drive(app, "/native", disconnect_at=2).chunks
     assert b'"id":1' in chunks[0]
     assert chunks[1] == b": ping\n\n"
 
