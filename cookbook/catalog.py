@@ -170,6 +170,12 @@ def described(source: Path, *labels: str) -> tuple[str, Mapping[str, tuple[str, 
     return summary, fields
 
 
+def package(requirement: str) -> str:
+    """Give the name of a requirement's package, as PEP 503 compares names."""
+    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def read(source: Path) -> Recipe:
     """Read a recipe's docstring and metadata without importing it.
 
@@ -178,7 +184,6 @@ def read(source: Path) -> Recipe:
     summary, fields = described(source, "Run it", "Try it")
     own = own_metadata(source)
     declared = (metadata(source) or {}).get("dependencies", [])
-    packages = [re.split(r"[^\w.-]", package)[0] for package in declared]
     return Recipe(
         slug=source.stem,
         summary=summary,
@@ -186,7 +191,7 @@ def read(source: Path) -> Recipe:
         tries=fields["Try it"],
         needs=frozenset(own.get("needs", [])),
         application=bool(own.get("application")),
-        packages=frozenset(packages),
+        packages=frozenset(map(package, declared)),
         root=source.parents[1],
     )
 

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from fastapi import APIRouter
 
 from cookbook import starter, upstream
-from cookbook.catalog import ROOT, Recipe, find, metadata
+from cookbook.catalog import ROOT, Recipe, find, metadata, package
 
 PROJECT = "pyproject.toml"
 PART_OF_FASTAPI = {"pydantic", "starlette"}
@@ -237,7 +237,7 @@ def requirements() -> dict[str, str]:
     found = {}
     for line in requires("streaming-cookbook") or []:
         wanted = line.partition(";")[0].strip()
-        found[re.split(r"[^\w-]", wanted)[0]] = wanted
+        found[package(wanted)] = wanted
     return found
 
 
@@ -358,12 +358,6 @@ def advice(taken: Taken, files: Iterable[str], folder: Path) -> list[str]:
     ]
 
 
-def package(requirement: str) -> str:
-    """Give the name of a requirement's package, as PEP 503 compares names."""
-    name = re.match(r"[\w.-]*", requirement.strip())
-    return re.sub(r"[-_.]+", "-", name.group() if name else "").lower()
-
-
 def named(file: Path) -> set[str]:
     """Name the packages that a `pyproject.toml` asks for; none if it cannot be read."""
     try:
@@ -376,7 +370,7 @@ def named(file: Path) -> set[str]:
     except (OSError, ValueError, AttributeError, TypeError):  # not as TOML or PEP 621
         return set()
     # A group may also include another one, as a table.
-    return {package(line) for line in lines if isinstance(line, str)}
+    return {package(line.strip()) for line in lines if isinstance(line, str)}
 
 
 def project(taken: Taken, folder: Path) -> str:

@@ -3,14 +3,13 @@
 import http.server
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cookbook.curl import Request, request
-from tests.kit.servers import need
+from tests.kit.servers import in_a_thread, need
 
 Seen = tuple[str, str, dict[str, str], bytes]
 
@@ -41,12 +40,9 @@ def server() -> Iterator[tuple[int, list[Seen]]]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        yield listening.server_address[1], seen
-        listening.shutdown()
-        thread.join()
+    listening = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    with in_a_thread(listening):
+        yield listening.server_port, seen
 
 
 LINES = [

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from playwright.sync_api import Page, Request, Route, expect
 from cookbook.catalog import ROOT
 from recipes import chunk_framing, sse_basic, sse_resumable
 from tests.kit import sse
-from tests.kit.servers import START, Server, uvicorn
+from tests.kit.servers import START, Server, in_a_thread, uvicorn
 
 pytestmark = pytest.mark.timeout(START + 30)
 
@@ -45,12 +44,8 @@ class Outcomes(BaseHTTPRequestHandler):
 
 @contextmanager
 def outcomes() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Outcomes) as server:
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), Outcomes)) as address:
+        yield address
 
 
 # Whether it gives up after an answer, and how the page's row for that begins.

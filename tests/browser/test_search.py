@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.kit import browser
+from tests.kit.servers import in_a_thread
 
 pytestmark = pytest.mark.timeout(120)  # seconds; the site is built, a browser started
 
@@ -77,12 +77,8 @@ class Quiet(SimpleHTTPRequestHandler):
 def site(built_site: Path) -> Iterator[str]:
     """Serve the built site on a free port."""
     handler = partial(Quiet, directory=str(built_site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
+        yield f"{address}/"
 
 
 @pytest.fixture(scope="module")

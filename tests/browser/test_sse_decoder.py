@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page
+
+from tests.kit.servers import in_a_thread
 
 ROOT = Path(__file__).parents[2]
 CASES = json.loads((ROOT / "tests/kit/sse_cases.json").read_text("utf-8"))
@@ -52,12 +53,8 @@ class Quiet(SimpleHTTPRequestHandler):
 def assets() -> Iterator[str]:
     """Serve docs/assets on a free port."""
     handler = partial(Quiet, directory=str(ROOT / "docs/assets"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
+        yield address
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
-from threading import Thread
 from typing import Any, NamedTuple
 
 import anthropic
@@ -29,7 +28,7 @@ from playwright.sync_api import Browser
 
 from cookbook.catalog import ROOT
 from tests.kit import docs, node, sse
-from tests.kit.servers import need
+from tests.kit.servers import in_a_thread, need
 
 TABLE = ROOT / "docs/reading/parsers.txt"
 CASES: list[dict[str, Any]] = json.loads(
@@ -258,12 +257,8 @@ class Many(ThreadingHTTPServer):
 @contextmanager
 def streams() -> Iterator[str]:
     """Serve the streams on a free port."""
-    with Many(("127.0.0.1", 0), Streams) as server:
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with in_a_thread(Many(("127.0.0.1", 0), Streams)) as address:
+        yield address
 
 
 def in_chromium(browser: Browser) -> tuple[str, Read]:

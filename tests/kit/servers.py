@@ -24,7 +24,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from http.server import HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import IO, NoReturn, Protocol
 
 import pytest
@@ -221,6 +223,19 @@ def _stop(process: Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@contextmanager
+def in_a_thread(server: HTTPServer) -> Iterator[str]:
+    """Let a server of the standard library serve until the block ends; its address."""
+    with server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://{HOST}:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager
