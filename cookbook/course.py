@@ -4,6 +4,7 @@
 Nothing is run for it: a page shows the outputs that the notebook is kept with.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -30,7 +31,6 @@ LAB = "http://127.0.0.1:8888/lab/tree"  # where `make notebooks` serves them
 TITLE = re.compile(r"# (.+)\n")
 AFTER = re.compile(r"\*\*Afterwards you can\*\* (.+?)\.\s", re.DOTALL)
 TIME = re.compile(r"\*\*It takes about (\d+) minutes\*\*")
-RECIPE = re.compile(r"^(?:from|import) recipes\b.*$", re.MULTILINE)
 IS_SVG = re.compile(r"\s*<svg\b")
 STYLED = re.compile(r' style="text-align:left"')
 
@@ -115,19 +115,26 @@ def parts(chapter: Chapter) -> Iterator[str]:
             yield from outputs(cell)
 
 
-def recipes_of(chapter: Chapter) -> set[str]:
-    """Name what a chapter's code imports from the recipes' package."""
+def recipes_of(cells: list[Cell]) -> set[str]:
+    """Name the recipes that a notebook's code imports."""
     code = "\n".join(
-        text(cell["source"]) for cell in chapter.cells if cell["cell_type"] == "code"
+        text(cell["source"]) for cell in cells if cell["cell_type"] == "code"
     )
-    return set(re.findall(r"\w+", " ".join(RECIPE.findall(code))))
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = {name.split(".")[1] for name in found if name.startswith("recipes.")}
+    return ours - {"pitfalls"}
 
 
 def page(root: Path, name: str) -> str:
     """Write the page of a chapter."""
     chapter = read(root, name)
     opening = text(chapter.cells[0]["source"]).strip()
-    used = recipes_of(chapter)
+    used = recipes_of(chapter.cells)
     links = [
         f"[{about.title}](../recipes/{recipe.slug}.md)"
         for _, pairs in catalog.by_theme(root)

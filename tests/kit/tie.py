@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cookbook import catalog, generated, pairs, take, upstream
+from cookbook import catalog, course, generated, pairs, take, upstream
 from cookbook.curl import request
 from tests.kit import alone, diagnosis, own_tests, reading, typed_client, watched
 
@@ -147,16 +147,7 @@ def stems(root: Path, pattern: str) -> set[str]:
 
 def recipes_of(notebook: Path) -> set[str]:
     """Name the recipes that a notebook imports."""
-    cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
-    found: set[str] = set()
-    for node in ast.walk(parsed(code)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    ours = [name.split(".")[1] for name in found if name.startswith("recipes.")]
-    return set(ours) - {"pitfalls"}
+    return course.recipes_of(json.loads(notebook.read_text("utf-8"))["cells"])
 
 
 def pages(root: Path) -> list[Path]:
